@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` need Python 3.10 or newer and make, nothing else. Everything goes into $(VENV).
+
+# The first interpreter for which the pinned torch exists; `make PYTHON=/path/to/python test` overrides.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	$$python -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& echo $$python && break; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test format clean
+.NOTPARALLEL: # one environment: two installations at once would collide
+
+help:
+	@echo 'make demo    train a network that explodes, then train it with the callbacks'
+	@echo 'make test    lint, import directions, types, all tests'
+	@echo 'make format  what the linter can mend by itself'
+	@echo 'make clean   remove the environment and the caches'
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/explosion.py
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# torch goes first and alone, so that pip takes the exact build that the constraints name, before another package asks
+# for a range. The pip of an older Python cannot read dependency groups: it is renewed first, in the environment only.
+$(VENV)/.torch: constraints.txt
+	@test -n '$(PYTHON)' || { echo 'No Python 3.10 to 3.14 with venv here; use make PYTHON=/path/to/python'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) pip
+	$(INSTALL) torch
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(INSTALL) --editable . --group examples
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(INSTALL) --editable . --group dev
+	@touch $@
