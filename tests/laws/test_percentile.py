@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+import random
+
+import numpy as np
+import pytest
+
+from lightning_gradwatch.laws import PercentileClip
+
+
+@pytest.mark.parametrize("percentile", [0, 10, 50, 90, 99.5, 100])
+@pytest.mark.parametrize("window", [1, 7, 100])
+def test_the_limit_is_numpys_percentile_of_the_last_norms(percentile, window):
+    rng = random.Random(0)
+    norms = [rng.uniform(1.0, 1.5) for _ in range(300)]
+    law = PercentileClip(percentile=percentile, factor=2.0, window=window)
+    for count, norm in enumerate(norms, start=1):
+        law.update(norm)
+        if count >= min(window, 50):
+            assert law.limit() == pytest.approx(2 * np.percentile(norms[max(0, count - window) : count], percentile))
+
+
+def test_in_the_warmup_the_limit_is_four_times_the_lower_median():
+    law = PercentileClip()
+    limits = []
+    for norm in (8.0, 1.0, 2.0, 3.0):
+        law.update(norm)
+        limits.append(law.limit())
+    assert limits == [32, 4, 8, 8]
+
+
+def test_a_huge_norm_enters_as_at_most_four_times_the_median():
+    law = PercentileClip(percentile=100, factor=1.0, window=60)
+    for norm in [1.0] * 50 + [1e6]:
+        law.update(norm)
+    assert law.limit() == 4
+
+
+def test_the_rule_of_autoclip_clips_most_steps_and_follows_growth():
+    rng = random.Random(0)
+    law, clipped = PercentileClip(percentile=10, factor=1.0, window=500), 0
+    norms = [rng.uniform(1.0, 2.0) * (1 + step / 1000) for step in range(3000)]
+    for norm in norms:
+        clipped += norm > law.limit()
+        law.update(norm)
+    assert clipped > 0.8 * 3000
+    assert law.limit() == pytest.approx(np.percentile(norms[-500:], 10), rel=0.1)
