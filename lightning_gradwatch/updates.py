@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The true relative update: how far a step moved the weights, as a share of their norm.
+
+Exact for every optimizer, since it compares the weights themselves: those of a subset are copied before the step and
+compared after it. The subset is bounded in bytes and moves on each time, so that all parameters have their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_gradwatch import kernels
+from lightning_gradwatch.measure import Meter
+from lightning_gradwatch.sharding import local
+from lightning_gradwatch.snapshot import Floats, GradientSnapshot
+
+MOST_BYTES = 64 * 2**20
+"""Bound on the copied weights."""
+
+_TINY = 1e-12
+
+
+class UpdateProbe:
+    """Measures the relative update of some parameters of one optimizer.
+
+    Args:
+        meter: Whose parameters.
+
+    Attributes:
+        indices: [k] parameters whose weights are kept for comparison.
+        next: The parameter whose turn it is.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._before: list[Tensor] = []
+        self.indices: list[int] = []
+        self.next = 0
+
+    def arm(self, wanted: Sequence[int] | None = None, most_bytes: int = MOST_BYTES) -> None:
+        """Copies weights, right before the step.
+
+        Args:
+            wanted: These, as far as the bytes go; None for all in turn.
+            most_bytes: Bound on the copies. At least one parameter is taken unless it alone exceeds `MOST_BYTES`.
+        """
+        indices = self._turn() if wanted is None else list(wanted)
+        taken: list[int] = []
+        for i in indices:
+            # Whole sizes, also where this rank holds a shard: all ranks must take the same parameters.
+            size = int(self._meter.layout.numel[i]) * self._meter.parameters[i].element_size()
+            most_bytes -= size
+            if most_bytes < 0 and (taken or size > MOST_BYTES):
+                break
+            taken.append(i)
+        self._before = [local(self._meter.parameters[i].detach()).clone() for i in taken]
+        self.indices = taken
+        if wanted is None and indices:
+            self.next = (self.next + max(len(taken), 1)) % len(indices)
+
+    def measure(self) -> tuple[Tensor, Tensor]:
+        """[k] norms of the change, and [k] norms of the weights before it, on the device."""
+        parts = [local(self._meter.parameters[i].detach()) for i in self.indices]
+        norms = torch.cat([kernels.norms(kernels.differences(parts, self._before)), kernels.norms(self._before)])
+        norms = self._meter.whole_norms(norms, self.indices * 2)
+        return norms[: len(parts)], norms[len(parts) :]
+
+    def clear(self) -> None:
+        """Forgets the copies: they were used, or the step was not taken."""
+        self._before, self.indices = [], []
+
+    def _turn(self) -> list[int]:
+        size = len(self._meter.parameters)
+        return [(self.next + i) % size for i in range(size)]
+
+
+def update_bounds(
+    settings: Sequence[Mapping[str, Any]], groups: Sequence[NDArray[np.intp]], snapshot: GradientSnapshot
+) -> Floats | None:
+    """[P] how large the relative update of this step may be, from the optimizer's settings; 0 where the weights are zero.
+
+    SGD moves by at most ``lr * |g| / (1 - momentum)`` while the gradient does not shrink; Adam and its kin by
+    ``lr * sqrt(n) * max(1, (1 - beta1) / sqrt(1 - beta2))`` (Kingma & Ba 2014, arXiv 1412.6980, section 2.1). Weight decay
+    is left out. Good for finding the few steps at which a measurement is worth its price, not for a verdict.
+
+    Args:
+        settings: ``optimizer.param_groups``.
+        groups: The parameters of each group, as indices.
+        snapshot: Of this step, with the norms of the weights.
+
+    Returns:
+        None for an optimizer that is neither, or a learning rate that is not on the host.
+    """
+    moved = np.zeros(len(snapshot.norms))
+    for group, members in zip(settings, groups, strict=True):
+        lr = group.get("lr")
+        if lr is None or (isinstance(lr, Tensor) and lr.is_cuda) or not ("betas" in group or "dampening" in group):
+            return None
+        if "betas" in group:
+            beta1, beta2 = map(float, group["betas"][:2])
+            largest = max(1.0, (1 - beta1) / max(1 - beta2, _TINY) ** 0.5)
+            moved[members] = float(lr) * largest * np.sqrt(snapshot.layout.numel[members])
+        else:
+            moved[members] = float(lr) * snapshot.norms[members] / max(1 - float(group["momentum"]), _TINY)
+    weights = np.zeros_like(moved) if snapshot.weight_norms is None else snapshot.weight_norms
+    return np.divide(moved, weights, out=np.zeros_like(moved), where=weights > 0)
