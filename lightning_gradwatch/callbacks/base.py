@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one base class of the callbacks: the hooks of Lightning."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from lightning_gradwatch.callbacks.namespaces import LightningCallback
+from lightning_gradwatch.callbacks.peer import Peer
+from lightning_gradwatch.callbacks.session import Session, peers_of
+from lightning_gradwatch.errors import GradwatchError
+from lightning_gradwatch.output.console import ensure_visible, start_line, summary_line, tell
+
+CHECKPOINT_KEY = "lightning_gradwatch"
+_VERSION = 1
+
+
+class GradientCallback(Peer, LightningCallback):
+    """A callback that shares one measurement per optimizer step with the others of this package.
+
+    The last of them in the Trainer's list does the work for all, so that every gradient is read once and the order of the
+    list makes no difference; that one is looked up each time, since ``configure_callbacks`` adds some late. Nothing is
+    checked or said in ``validate``, ``test`` and ``predict``. ``GRADWATCH=0`` in the environment switches everything off.
+    """
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return self._generate_state_key(name=self.name)
+
+    @override
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit" and _enabled():
+            ensure_visible()
+            self.check(trainer, pl_module)
+
+    @override
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        if _enabled():
+            self.check_optimizers(trainer, pl_module)
+
+    @override
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if not self._leads(trainer):
+            return
+        session = Session.of(trainer)
+        watches = [session.watch(trainer, pl_module, optimizer) for optimizer in trainer.optimizers]
+        tell(trainer, start_line(trainer, watches, [peer.describe() for peer in peers_of(trainer)]))
+
+    @override
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
+        if self._leads(trainer):
+            Session.of(trainer).add_loss(trainer, loss)
+
+    @override
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
+        if self._leads(trainer):
+            Session.of(trainer).step(trainer, pl_module, optimizer)
+
+    @override
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self._leads(trainer):
+            Session.of(trainer).finish_batch(trainer)
+
+    @override
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._leads(trainer):
+            Session.of(trainer).drain(trainer, pl_module)
+            tell(trainer, summary_line([peer.counts for peer in peers_of(trainer)], trainer.global_step))
+
+    @override
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        Session.close(trainer)
+
+    @override
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            Session.close(trainer)
+
+    @override
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._leads(trainer):
+            checkpoint[CHECKPOINT_KEY] = Session.of(trainer).state_dict()
+
+    @override
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._leads(trainer):
+            Session.of(trainer).load_state_dict(checkpoint.get(CHECKPOINT_KEY, {}))
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"version": _VERSION, "counts": dict(self.counts), **self.memory()}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict.get("version") != _VERSION:
+            raise GradwatchError(
+                f"The checkpoint holds version {state_dict.get('version')!r} of the state of {type(self).__name__}, this"
+                f" release reads version {_VERSION}. Resume with the release that wrote it, or delete"
+                f" checkpoint['callbacks'][{self.state_key!r}] to start with fresh statistics."
+            )
+        self.counts = dict(state_dict["counts"])
+        self.recall(state_dict)
+
+    def memory(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this callback: plain types that ``torch.load(weights_only=True)`` reads."""
+        return {}
+
+    def recall(self, state: dict[str, Any]) -> None:
+        """Continues where `memory` was taken."""
+
+    def _leads(self, trainer: Any) -> bool:
+        for callback in reversed(trainer.callbacks):
+            if isinstance(callback, GradientCallback):
+                return callback is self and _enabled()
+        return False
+
+
+def _enabled() -> bool:
+    return os.environ.get("GRADWATCH") != "0"

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`AdaptiveClipper`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.optim import Optimizer
+
+from lightning_gradwatch.arguments import one_of, whole_number
+from lightning_gradwatch.callbacks import private
+from lightning_gradwatch.callbacks.base import GradientCallback
+from lightning_gradwatch.callbacks.budget import SkipBudget
+from lightning_gradwatch.callbacks.keyed import Keyed
+from lightning_gradwatch.callbacks.peer import Patterns
+from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult
+from lightning_gradwatch.callbacks.watch import Watch
+from lightning_gradwatch.errors import GradwatchError
+from lightning_gradwatch.events import EventKind
+from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, as_law
+from lightning_gradwatch.output.tags import is_logged, tag
+from lightning_gradwatch.rules import NonFinite
+from lightning_gradwatch.snapshot import GradientSnapshot, Layout, joint
+
+RATE_STEPS = 100
+"""The clip rate is the share of clipped steps among the last so many."""
+
+
+class AdaptiveClipper(GradientCallback):
+    """Clips gradients by a law that learns what is normal for the run, and keeps non-finite ones away from the weights.
+
+    Works under every strategy, also where ``gradient_clip_val`` raises (FSDP1, fused optimizers under fp16); replaces it.
+    Usually enough: ``AdaptiveClipper()``, or ``AdaptiveClipper(NormClip(max_norm=1.0))`` for a fixed limit.
+
+    A non-finite gradient cannot be repaired by scaling, so that step is skipped: a true no-op, said each time.
+
+    Logs, with the Trainer's other scalars: ``grad_clip/threshold`` (the law's limit at the step), ``grad_clip/factor`` (the
+    smallest factor applied), ``grad_clip/rate`` (share of clipped steps among the last 100).
+
+    Args:
+        law: ``"norm"``, ``"value"``, ``"percentile"``, ``"zscore"``, ``"unitwise"`` with their defaults, or a law object.
+        per: One limit for each ``"optimizer"``, or one for each parameter ``"group"``.
+        max_skips: Non-finite gradients skipped in a row before the run is aborted; 0 aborts at the first.
+        include: Name patterns (fnmatch) of the parameters to clip; non-finite gradients are looked for in all.
+        exclude: Name patterns of the parameters to leave alone.
+        name: Tells several instances apart, in checkpoints and tags.
+
+    Raises:
+        ValueError: An argument is out of range.
+        TypeError: An argument is of the wrong type.
+        GradwatchError: At ``setup``: the Trainer clips as well (``gradient_clip_val``).
+        GradientExplosionError: During training: too many steps were skipped.
+
+    Example:
+        >>> AdaptiveClipper("percentile", per="group").describe()
+        'clip by PercentileClip(percentile=50.0) per group, skip NaN and inf'
+    """
+
+    def __init__(
+        self,
+        law: LawName | Law | ElementwiseLaw = "zscore",
+        *,
+        per: Literal["optimizer", "group"] = "optimizer",
+        max_skips: int = 20,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name, include=include, exclude=exclude)
+        self.law = as_law(law)
+        self.per = one_of("per", per, ("optimizer", "group"))
+        self.max_skips = whole_number("max_skips", max_skips, least=0)
+        self._laws: Keyed[tuple[int, int], Law] = Keyed()
+        self._budgets: Keyed[int, SkipBudget] = Keyed()
+        self._nonfinite: Keyed[int, NonFinite] = Keyed()
+        self._hits: dict[int, list[bool]] = {}
+        self._groups: dict[tuple[int, int], tuple[Layout, NDArray[np.intp]]] = {}
+
+    def check(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.gradient_clip_val:
+            raise GradwatchError(
+                f"Trainer(gradient_clip_val={trainer.gradient_clip_val!r}) and AdaptiveClipper would clip one after the other."
+                f" Leave gradient_clip_val out; AdaptiveClipper(NormClip(max_norm={trainer.gradient_clip_val!r})) does the same."
+            )
+
+    def describe(self) -> str:
+        per = " per group" if self.per == "group" else ""
+        return f"clip by {self.law!r}{per}, skip NaN and inf"
+
+    def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
+        return not scaled and not private.skips_on_device(optimizer)
+
+    def judge(self, record: StepRecord) -> None:
+        record.guard = True
+        for members, law in self._parts(record.watch):
+            if isinstance(law, Law):
+                record.clips.append((law, members))
+            else:
+                record.elementwise.append((law, members))
+        if record.snapshot is not None:
+            self._skip_nonfinite(record, record.snapshot)
+
+    def after_step(self, trainer: Any, result: StepResult) -> None:
+        norms, limits, hit = result.snapshot.norms, [], result.total_clipped < result.snapshot.total
+        for members, law in self._parts(result.watch):
+            if isinstance(law, Law):
+                norm = joint(norms if members is None else norms[members])
+                limits.append(law.limit())
+                hit |= math.isfinite(norm) and norm > limits[-1]
+                law.update(norm)
+        hits = self._hits.setdefault(result.snapshot.optimizer, [])
+        hits.append(hit)
+        del hits[:-RATE_STEPS]
+        if is_logged(trainer, result.snapshot.log_step):
+            where = result.snapshot.optimizer, len(trainer.optimizers), self.name
+            if limits and math.isfinite(min(limits)):
+                result.scalars[tag("grad_clip/threshold", *where)] = min(limits)
+            result.scalars[tag("grad_clip/factor", *where)] = result.factor
+            result.scalars[tag("grad_clip/rate", *where)] = sum(hits) / len(hits)
+
+    def memory(self) -> dict[str, Any]:
+        return {
+            "hits": {index: list(hits) for index, hits in self._hits.items()},
+            "laws": self._laws.state_dict(),
+            "budgets": self._budgets.state_dict(),
+            "nonfinite": self._nonfinite.state_dict(),
+        }
+
+    def recall(self, state: dict[str, Any]) -> None:
+        self._hits = {index: list(hits) for index, hits in state["hits"].items()}
+        self._laws.load_state_dict(state["laws"])
+        self._budgets.load_state_dict(state["budgets"])
+        self._nonfinite.load_state_dict(state["nonfinite"])
+
+    def _parts(self, watch: Watch) -> Iterator[tuple[Members, Law | ElementwiseLaw]]:
+        """Which parameters each law limits."""
+        if self.per == "optimizer":
+            yield self.members(watch.meter.layout), self._law((watch.index, 0))
+            return
+        for group in range(len(watch.optimizer.param_groups)):
+            yield self._group(watch, group), self._law((watch.index, group))
+
+    def _law(self, key: tuple[int, int]) -> Law | ElementwiseLaw:
+        law = self.law
+        return self._laws.get(key, law.fresh) if isinstance(law, Law) else law
+
+    def _group(self, watch: Watch, group: int) -> NDArray[np.intp]:
+        layout = watch.meter.layout
+        known = self._groups.get((watch.index, group))
+        if known is None or known[0] is not layout:
+            chosen, inside = self.members(layout), watch.groups[group]
+            known = layout, inside if chosen is None else np.intersect1d(inside, chosen)
+            self._groups[watch.index, group] = known
+        return known[1]
+
+    def _skip_nonfinite(self, record: StepRecord, snapshot: GradientSnapshot) -> None:
+        budget = self._budgets.get(snapshot.optimizer, lambda: SkipBudget(self.max_skips))
+        budget.next_step()
+        events = self._nonfinite.get(snapshot.optimizer, NonFinite).judge(snapshot)
+        for event in events:
+            record.report(self, event, *(budget.nonfinite() if event.kind is EventKind.NONFINITE else ("warn", "")))
+        if not events:
+            budget.sound()

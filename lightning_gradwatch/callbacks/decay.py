@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`LRDecay`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.optim import LBFGS
+
+from lightning_gradwatch.arguments import fraction, one_of, up_to_one, whole_number
+from lightning_gradwatch.backoff import BackOff, Scale
+from lightning_gradwatch.callbacks.base import GradientCallback
+from lightning_gradwatch.callbacks.detector import Detector
+from lightning_gradwatch.callbacks.keyed import Keyed
+from lightning_gradwatch.callbacks.step import StepRecord, StepResult
+from lightning_gradwatch.callbacks.watch import Watch
+from lightning_gradwatch.errors import GradwatchError
+from lightning_gradwatch.events import EventKind, GradientEvent, Severity
+from lightning_gradwatch.output.tags import is_logged, tag
+
+
+class LRDecay(GradientCallback):
+    """Multiplies the learning rate: by a schedule, and by a back-off after events, beside any other scheduler.
+
+    The factor is applied when the optimizer steps and taken back right after, so that every scheduler, warm-up code and
+    checkpoint sees its own learning rate, and nothing is ever applied twice. (`LearningRateMonitor` reads before the step;
+    the effective rate is in the tags below.)
+
+    Usually enough: ``LRDecay()`` next to an `ExplosionDetector`, or ``LRDecay(gamma=0.98, on=())`` for a plain schedule.
+
+    After an event the rate is multiplied by `backoff`, held, and brought back geometrically. A relapse within 2,000 steps
+    lowers where it comes back to by a further 0.9; as many quiet steps forgive.
+
+    Logs, with the Trainer's other scalars: ``grad_lr/scale`` (the multiplier) and ``grad_lr/<group>`` (the effective learning
+    rate of each parameter group; ``group0``, or its ``"name"``).
+
+    Args:
+        gamma: The rate is multiplied by it each time, in (0, 1]; None for no schedule.
+        every: ``"epoch"``, or a number of optimizer steps: when that is.
+        on: Kinds of events that back off, of severity warning or alarm; empty for none.
+        backoff: Factor of one event, in (0, 1).
+        cooldown_steps: Optimizer steps after an event in which further ones change nothing.
+        hold_steps: Optimizer steps at the lowered rate.
+        rewarm_steps: Optimizer steps to come back in.
+        min_scale: The back-off goes no lower, in (0, 1]; `gamma` has no floor.
+        name: Tells several instances apart, in checkpoints and tags.
+
+    Raises:
+        ValueError: An argument is out of range, or there is neither `gamma` nor `on`.
+        TypeError: An argument is of the wrong type.
+        GradwatchError: At ``setup``: no `gamma`, and no detector in the Trainer whose events could be heard.
+
+    Example:
+        >>> LRDecay(gamma=0.98, every="epoch", on=()).describe()
+        'learning rate x0.98 every epoch'
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float | None = None,
+        every: Literal["epoch"] | int = "epoch",
+        on: Sequence[str] = ("spike", "explosion", "update_too_large", "nonfinite"),
+        backoff: float = 0.5,
+        cooldown_steps: int = 50,
+        hold_steps: int = 100,
+        rewarm_steps: int = 500,
+        min_scale: float = 1 / 64,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.gamma = None if gamma is None else up_to_one("gamma", gamma)
+        self.every = _every(every)
+        if isinstance(on, str):
+            raise TypeError(f"`on` must be a list of event kinds, got {on!r}. Write [{on!r}].")
+        self.on = tuple(one_of("on", kind, [k.value for k in EventKind]) for kind in on)
+        if self.gamma is None and not self.on:
+            raise ValueError("`gamma` must be given where `on` is empty, got None: there is nothing to do. Give one of both.")
+        self._back_off: dict[str, Any] = {
+            "backoff": fraction("backoff", backoff),
+            "cooldown_steps": whole_number("cooldown_steps", cooldown_steps, least=0),
+            "hold_steps": whole_number("hold_steps", hold_steps, least=0),
+            "rewarm_steps": whole_number("rewarm_steps", rewarm_steps, least=0),
+            "min_scale": up_to_one("min_scale", min_scale),
+        }
+        self._scales: Keyed[int, Scale] = Keyed()
+        self._own: dict[int, list[tuple[dict[str, Any], Any]]] = {}
+
+    def check(self, trainer: Any, pl_module: Any) -> None:
+        if self.gamma is None and not any(isinstance(callback, Detector) for callback in trainer.callbacks):
+            raise GradwatchError(
+                "LRDecay() has nothing to do: `gamma` is None, and no detector is in the Trainer's callbacks whose events it"
+                " could hear. Add an ExplosionDetector(), or give a schedule such as LRDecay(gamma=0.98)."
+            )
+
+    def describe(self) -> str:
+        each = self.every if self.every == "epoch" else f"{self.every} steps"
+        parts = [] if self.gamma is None else [f"learning rate x{self.gamma:g} every {each}"]
+        parts += [f"learning rate x{self._back_off['backoff']:g} after {', '.join(self.on)}"] if self.on else []
+        return "; ".join(parts)
+
+    def begin(self, watch: Watch) -> None:
+        # The rate is set within the step, after the user's own code; LBFGS reads it before its closure, a GradScaler's
+        # step runs after the hook.
+        watch.on_begin.append(lambda: self._apply(watch) if watch.record or isinstance(watch.optimizer, LBFGS) else None)
+        watch.on_over.append(lambda: self._take_back(watch))
+
+    def on_gradient_event(self, trainer: Any, pl_module: Any, event: GradientEvent) -> None:
+        """Backs off, if the event is of a kind to react to."""
+        if event.kind.value in self.on and event.severity is not Severity.INFO:
+            self._scale(event.optimizer).back_off.trigger()
+
+    def conclude(self, record: StepRecord) -> None:
+        self._scale(record.watch.index).step(record.where["epoch"])
+        if record.watch.stepping and record.ending is None:
+            self._apply(record.watch)
+
+    def after_step(self, trainer: Any, result: StepResult) -> None:
+        if not is_logged(trainer, result.snapshot.log_step):
+            return
+        scale = self._scale(result.watch.index).value
+        values = {"grad_lr/scale": scale}
+        for i, group in enumerate(result.watch.optimizer.param_groups):
+            values[f"grad_lr/{group.get('name', f'group{i}')}"] = float(group["lr"]) * scale
+        where = result.watch.index, len(trainer.optimizers), self.name
+        result.scalars.update({tag(stem, *where): value for stem, value in values.items()})
+
+    def memory(self) -> dict[str, Any]:
+        return {"scales": self._scales.state_dict()}
+
+    def recall(self, state: dict[str, Any]) -> None:
+        self._scales.load_state_dict(state["scales"])
+
+    def _scale(self, optimizer: int) -> Scale:
+        return self._scales.get(optimizer, lambda: Scale(self.gamma, self.every, BackOff(**self._back_off)))
+
+    def _apply(self, watch: Watch) -> None:
+        """Sets the groups' rates, once per step, and keeps their own."""
+        scale = self._scale(watch.index).value
+        if scale == 1.0 or watch.index in self._own:
+            return
+        groups = watch.optimizer.param_groups
+        self._own[watch.index] = [(group, _copy(group["lr"])) for group in groups]
+        for group in groups:
+            _set(group, group["lr"] * scale)
+
+    def _take_back(self, watch: Watch) -> None:
+        for group, lr in self._own.pop(watch.index, ()):
+            _set(group, lr)
+
+
+def _copy(lr: Any) -> Any:
+    return lr.clone() if isinstance(lr, Tensor) else lr
+
+
+def _set(group: dict[str, Any], lr: Any) -> None:
+    """Tensor rates are changed in place: compiled and capturable optimizers hold on to them."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].copy_(lr)
+    else:
+        group["lr"] = lr
+
+
+def _every(every: object) -> str | int:
+    try:
+        return "epoch" if every == "epoch" else whole_number("every", every)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f'`every` must be "epoch" or a whole number of at least 1, got {every!r}. Give one of them.') from None

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events on their way out: what was done is added, then keepers, screen, loggers and listeners get them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lightning_gradwatch.callbacks.step import Finding, StepRecord
+from lightning_gradwatch.events import EventKind, GradientEvent
+from lightning_gradwatch.output.markdown import as_markdown
+from lightning_gradwatch.output.tags import tag
+
+if TYPE_CHECKING:
+    from lightning_gradwatch.callbacks.session import Session
+
+
+def deliver(record: StepRecord, session: Session) -> None:
+    """Delivers this step's events. Listeners come last, so that nothing is lost if one of them raises."""
+    events: dict[tuple[object, ...], GradientEvent] = {}
+    for finding in record.findings:
+        event = finding.event = replace(finding.event, action_taken=action_taken(record, finding))
+        finding.owner.keep(event)
+        key = (event.kind, event.severity, event.layers, event.step)
+        if key not in events:  # two detectors may find the same; it is told once
+            events[key] = event
+            _announce(record, finding, session)
+    for event in events.values():
+        _tell_listeners(record.trainer, record.pl_module, event)
+
+
+def action_taken(record: StepRecord, finding: Finding) -> str:
+    """What was done at this step, whoever wanted it."""
+    remark = f" ({finding.remark})" if finding.remark else ""
+    if record.ending is not None:
+        ended = "aborted" if record.ending.action == "abort" else "stopped"
+        return f"training {ended}, weights from before this step{remark}"
+    on_device = record.lagged and finding.action == "skip" and finding.event.kind is EventKind.NONFINITE
+    if record.skipped or on_device:
+        return f"step skipped, weights intact{remark}"
+    if not record.lagged and record.factor < 1:
+        return f"clipped x{float(record.factor):.2g}; training continues{remark}"
+    return f'nothing (action="{finding.action}"){remark}' if finding.action == "warn" else f"nothing{remark}"
+
+
+def _announce(record: StepRecord, finding: Finding, session: Session) -> None:
+    event, optimizers = finding.event, len(record.trainer.optimizers)
+    if session.console.is_news(event, prints=record.trainer.is_global_zero):
+        label = tag(f"grad_event/{event.kind.value}", event.optimizer, optimizers, finding.owner.name)
+        record.scalars[label] = finding.owner.counts.get(event.kind.value, 1)
+        session.writer.text(label, as_markdown(event), event.log_step)
+
+
+def _tell_listeners(trainer: Any, pl_module: Any, event: GradientEvent) -> None:
+    for callback in trainer.callbacks:
+        if hasattr(callback, "on_gradient_event"):
+            callback.on_gradient_event(trainer, pl_module, event)
+    if hasattr(pl_module, "on_gradient_event"):
+        pl_module.on_gradient_event(event)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`GradientNormLogger`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from typing_extensions import override
+
+from lightning_gradwatch.arguments import optional, whole_number
+from lightning_gradwatch.callbacks import private
+from lightning_gradwatch.callbacks.base import GradientCallback
+from lightning_gradwatch.callbacks.epoch import EpochAggregate
+from lightning_gradwatch.callbacks.keyed import Keyed
+from lightning_gradwatch.callbacks.peer import Patterns
+from lightning_gradwatch.callbacks.session import Session
+from lightning_gradwatch.callbacks.step import StepRecord, StepResult, Wanted
+from lightning_gradwatch.output.curves import headline, per_layer
+from lightning_gradwatch.output.merging import Merging
+from lightning_gradwatch.output.tags import is_logged, tag
+from lightning_gradwatch.snapshot import Layout
+
+_EPOCH_STEMS = {
+    ("grad_norm", "mean"): "grad_norm_epoch/total_mean",
+    ("grad_norm", "max"): "grad_norm_epoch/total_max",
+    ("grad_max", "max"): "grad_max_epoch/total",
+}
+
+
+class GradientNormLogger(GradientCallback):
+    """Logs the norms of the gradients: in total and per layer, before and after clipping, with the true relative update.
+
+    Norms are L2, over the parameters of one optimizer, of the gradient as the optimizer would see it: accumulated, unscaled,
+    whole across ranks. Values are logged at the steps where ``self.log`` logs, to all loggers of the Trainer.
+
+    Logs, at each logged step:
+
+    * ``grad_norm/total``, ``grad_norm/total_clipped``: before, and after whoever clipped last; 0 for a skipped step.
+    * ``grad_max/total``: the largest absolute entry.
+    * ``grad_norm/<layer>``, ``weight_norm/<layer>``: a layer is a module that owns parameters.
+    * ``grad_update_ratio/<layer>``: norm of the weight change over norm of the weight.
+    * ``grad_depth/factor``: growth of the gradient per layer from output to input (geometric mean).
+    * ``grad_depth/speed_spread``: relative update of the fastest over that of the slowest layer.
+
+    At the end of each epoch, over all its steps: ``grad_norm_epoch/total_mean``, ``grad_norm_epoch/total_max``,
+    ``grad_max_epoch/total``. With several optimizers each tag ends in ``/opt0``, ``/opt1``. The values that are no layer's
+    are in ``trainer.callback_metrics`` too, for `EarlyStopping` and `ModelCheckpoint` to monitor.
+
+    Args:
+        every_n_steps: Optimizer steps between logged ones; None for the Trainer's ``log_every_n_steps``.
+        per_layer: Whether to log layers.
+        max_layers: Past so many, layers are merged by their parent module.
+        update_ratio: Whether to measure relative updates, at logged steps, on at most 64 MiB of weights in turn.
+        histograms_every_n_steps: Optimizer steps between histograms of each parameter's gradient (TensorBoard only; of this
+            rank's shard where a strategy shards; dear), or None for none.
+        prog_bar: Whether to show the total in the progress bar.
+        include: Name patterns (fnmatch) of the parameters to show as layers; totals are over all.
+        exclude: Name patterns of the parameters to leave out.
+        name: Tells several instances apart, in checkpoints and tags.
+
+    Raises:
+        ValueError: An argument is out of range.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> GradientNormLogger(every_n_steps=10, exclude="*.bias").every_n_steps
+        10
+    """
+
+    wants_max_abs = True
+
+    def __init__(
+        self,
+        *,
+        every_n_steps: int | None = None,
+        per_layer: bool = True,
+        max_layers: int = 32,
+        update_ratio: bool = True,
+        histograms_every_n_steps: int | None = None,
+        prog_bar: bool = False,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name, include=include, exclude=exclude)
+        self.every_n_steps = optional(whole_number, "every_n_steps", every_n_steps)
+        self.per_layer, self.update_ratio, self.prog_bar = per_layer, update_ratio, prog_bar
+        self.max_layers = whole_number("max_layers", max_layers)
+        self.histograms_every_n_steps = optional(whole_number, "histograms_every_n_steps", histograms_every_n_steps)
+        self._epoch: Keyed[tuple[str, int], EpochAggregate] = Keyed()
+        self._merging: tuple[Layout, Merging] | None = None
+
+    def conclude(self, record: StepRecord) -> None:
+        if self.prog_bar and record.snapshot is not None:
+            label = self._tag("grad_norm/total", record.trainer, record.where["optimizer"])
+            record.pl_module.log(label, record.snapshot.total, prog_bar=True, logger=False)
+        every = self.histograms_every_n_steps
+        if every is not None and is_logged(record.trainer, record.where["log_step"], every):
+            self._write_histograms(record)
+
+    def wants_updates(self, record: StepRecord) -> Wanted:
+        return "all" if self.update_ratio and self._logs(record.trainer, record.where["log_step"]) else None
+
+    def after_step(self, trainer: Any, result: StepResult) -> None:
+        snapshot = result.snapshot
+        for name, value in (("grad_norm", snapshot.total), ("grad_max", snapshot.max_abs)):
+            if value is not None:
+                self._epoch.get((name, snapshot.optimizer), EpochAggregate).add(value)
+        if not self._logs(trainer, snapshot.log_step):
+            return
+        values = headline(snapshot, result.total_clipped, result.moved, result.weights)
+        self._publish(trainer, {self._tag(stem, trainer, snapshot.optimizer): value for stem, value in values.items()})
+        if self.per_layer:
+            values |= self._layers(result)
+        result.scalars.update({self._tag(stem, trainer, snapshot.optimizer): value for stem, value in values.items()})
+
+    @override
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        values = {}
+        for (name, optimizer), aggregate in self._epoch.items():
+            for statistic, value in aggregate.compute().items():
+                stem = _EPOCH_STEMS.get((name, statistic))
+                if stem is not None:
+                    values[self._tag(stem, trainer, optimizer)] = value
+        self._publish(trainer, values)
+        Session.of(trainer).writer.scalars(values, private.log_step(trainer) - 1)
+
+    def memory(self) -> dict[str, Any]:
+        return {"epoch": self._epoch.state_dict()}
+
+    def recall(self, state: dict[str, Any]) -> None:
+        self._epoch.load_state_dict(state["epoch"])
+
+    def _logs(self, trainer: Any, log_step: int) -> bool:
+        return is_logged(trainer, log_step, self.every_n_steps)
+
+    def _tag(self, stem: str, trainer: Any, optimizer: int) -> str:
+        return tag(stem, optimizer, len(trainer.optimizers), self.name)
+
+    def _layers(self, result: StepResult) -> dict[str, float]:
+        members, layout = self.selected(result.snapshot.layout)
+        if self._merging is None or self._merging[0] is not layout:
+            self._merging = layout, Merging(layout.layers, self.max_layers)
+        every = slice(None) if members is None else members
+        moved, weights = (None if array is None else array[every] for array in (result.moved, result.weights))
+        return per_layer(layout, self._merging[1], result.snapshot.norms[every], moved, weights)
+
+    def _write_histograms(self, record: StepRecord) -> None:
+        writer, names = Session.of(record.trainer).writer, record.watch.meter.layout.names
+        chosen = self.members(record.watch.meter.layout)
+        for gradient, i in zip(record.reading.gradients, record.reading.held, strict=True):
+            if chosen is None or i in chosen:
+                stem = self._tag(f"grad_histogram/{names[i]}", record.trainer, record.watch.index)
+                values = gradient if record.scale is None else gradient / record.scale
+                writer.histogram(stem, values.detach().abs() if values.is_complex() else values, record.where["log_step"])
+
+    @staticmethod
+    def _publish(trainer: Any, values: dict[str, float]) -> None:
+        trainer.callback_metrics.update({label: torch.tensor(value) for label, value in values.items()})

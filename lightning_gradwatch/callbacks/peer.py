@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each callback does within a step; when it is called is the session's business."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch.optim import Optimizer
+
+from lightning_gradwatch.arguments import patterns
+from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult, Wanted
+from lightning_gradwatch.errors import GradientExplosionError, GradwatchError
+from lightning_gradwatch.events import GradientEvent
+from lightning_gradwatch.snapshot import GradientSnapshot, Layout
+
+if TYPE_CHECKING:
+    from lightning_gradwatch.callbacks.watch import Watch
+
+Patterns = str | list[str] | None
+
+
+class Peer:
+    """One of the callbacks that share a measurement, without the hooks of Lightning.
+
+    Args:
+        name: Tells several instances of one class apart, in checkpoints and in tags.
+        include: Name patterns (fnmatch) of the parameters to look at; None for all.
+        exclude: Name patterns of the parameters to leave out.
+
+    Attributes:
+        rank: Its place among the others, whatever the order in the Trainer's list.
+        counts: Events so far, by kind.
+    """
+
+    error: ClassVar[type[GradwatchError]] = GradientExplosionError
+    wants_max_abs: bool = False
+
+    def __init__(self, *, name: str | None, include: Patterns = None, exclude: Patterns = None) -> None:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"`name` must be a string or None, got {name!r}. Leave it out for a single instance.")
+        self.name = name
+        self.rank = (type(self).__name__, name or "")
+        self.include = None if include is None else patterns("include", include)
+        self.exclude = patterns("exclude", exclude)
+        self.counts: dict[str, int] = {}
+        self._selected: tuple[Layout, tuple[Members, Layout]] | None = None
+
+    def check(self, trainer: Any, pl_module: Any) -> None:
+        """Raises a `GradwatchError` where the callback cannot work with this Trainer; at ``setup``."""
+
+    def check_optimizers(self, trainer: Any, pl_module: Any) -> None:
+        """The same for what needs the optimizers; at ``on_fit_start``."""
+
+    def describe(self) -> str:
+        """What it will do, for the start line; empty if it only watches."""
+        return ""
+
+    def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
+        """Whether the host must see this step's numbers before it is taken, which costs a synchronisation on CUDA.
+
+        Args:
+            optimizer: Whose step.
+            scaled: Whether a GradScaler skips non-finite steps.
+        """
+        return False
+
+    def begin(self, watch: Watch) -> None:
+        """An optimizer is watched from here on."""
+
+    def judge(self, record: StepRecord) -> None:
+        """Round 1: looks, and leaves wishes in the record."""
+
+    def conclude(self, record: StepRecord) -> None:
+        """Round 2: the gradients are as the optimizer will see them."""
+
+    def wants_updates(self, record: StepRecord) -> Wanted:
+        """Whose relative updates at this step it wants to know."""
+        return None
+
+    def after_step(self, trainer: Any, result: StepResult) -> None:
+        """Once the step is over and its numbers are on the host: learns, and adds to ``result.scalars`` what is to be logged.
+
+        (Lightning overwrites an attribute named `log`.)
+        """
+
+    def keep(self, event: GradientEvent) -> None:
+        """Remembers an event that it found itself, once it is complete."""
+        self.counts[event.kind.value] = self.counts.get(event.kind.value, 0) + 1
+
+    def members(self, layout: Layout) -> Members:
+        """Indices of the parameters that `include` and `exclude` leave; None for all of them."""
+        return self.selected(layout)[0]
+
+    def view(self, snapshot: GradientSnapshot) -> GradientSnapshot:
+        """The snapshot of those parameters."""
+        members, layout = self.selected(snapshot.layout)
+        return snapshot if members is None else snapshot.select(members, layout)
+
+    def selected(self, layout: Layout) -> tuple[Members, Layout]:
+        """Those indices, and the layout of what they choose."""
+        if self.include is None and not self.exclude:
+            return None, layout
+        if self._selected is None or self._selected[0] is not layout:
+            chosen = np.array([i for i, name in enumerate(layout.names) if self._chosen(name)], dtype=np.intp)
+            self._selected = layout, (chosen, layout.select(chosen))
+        return self._selected[1]
+
+    def _chosen(self, name: str) -> bool:
+        inside = self.include is None or any(fnmatchcase(name, pattern) for pattern in self.include)
+        return inside and not any(fnmatchcase(name, pattern) for pattern in self.exclude)

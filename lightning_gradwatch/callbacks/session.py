@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the callbacks of one Trainer share during a fit, and the order of things within one optimizer step."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_gradwatch.callbacks import private
+from lightning_gradwatch.callbacks.deliver import deliver
+from lightning_gradwatch.callbacks.peer import Peer
+from lightning_gradwatch.callbacks.settle import settle
+from lightning_gradwatch.callbacks.step import StepRecord, StepResult
+from lightning_gradwatch.callbacks.watch import Watch
+from lightning_gradwatch.output.console import Console
+from lightning_gradwatch.output.writer import Writer
+
+_sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+
+
+class Session:
+    """One fit of one Trainer.
+
+    Attributes:
+        watches: What is known of each optimizer, by its identity.
+        writer: The way to the loggers.
+        console: The way to the screen.
+        stopping: Whether a callback has stopped the training.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.watches: dict[int, Watch] = {}
+        self.writer = Writer(trainer.loggers)
+        self.console = Console()
+        self.stopping = False
+        self._restored: dict[int, dict[str, Any]] = {}
+        self._losses: list[Tensor] = []
+        self._minima: tuple[Any, Any] | None = None
+
+    @staticmethod
+    def of(trainer: Any) -> Session:
+        """The session of a Trainer; made on first use."""
+        session = _sessions.get(trainer)
+        if session is None:
+            session = _sessions[trainer] = Session(trainer)
+        return session
+
+    def watch(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> Watch:
+        """What is known of an optimizer."""
+        watch = self.watches.get(id(optimizer))
+        if watch is None:
+            names = {id(p): name for name, p in pl_module.named_parameters()}
+            same = [i for i, known in enumerate(trainer.optimizers) if known is optimizer]
+            watch = Watch(optimizer, same[0] if same else len(self.watches), names, trainer.strategy.model)
+            watch.load_state_dict(self._restored.pop(watch.index, {}))
+            watch.on_taken.append(lambda: self.finish(trainer, watch, taken=True))
+            self.watches[id(optimizer)] = watch
+            for peer in peers_of(trainer):
+                peer.begin(watch)
+        elif watch.changed():
+            watch.renew()
+        return watch
+
+    def add_loss(self, trainer: Any, loss: Tensor) -> None:
+        """Keeps the loss of one backward call, with the GradScaler's factor and accumulation's division undone."""
+        loss, scale = loss.detach(), private.loss_scale(trainer)
+        if trainer.lightning_module.automatic_optimization and trainer.accumulate_grad_batches != 1:
+            loss = loss * trainer.accumulate_grad_batches
+        self._losses.append(loss if scale is None else loss / scale)
+
+    @torch.no_grad()
+    def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
+        """Everything that happens at one optimizer step before it is taken."""
+        peers, scaled = peers_of(trainer), private.scaler_of(trainer) is not None
+        watch = self.watch(trainer, pl_module, optimizer)
+        before = self._publish(trainer, watch.arrive())
+        losses, self._losses = self._losses, []
+        record = watch.measure(trainer, pl_module, losses, max_abs=any(peer.wants_max_abs for peer in peers))
+        record.lagged = watch.on_cuda and not any(peer.acts_at_once(optimizer, scaled=scaled) for peer in peers)
+        if not record.lagged:
+            record.snapshot = watch.snapshot(record)
+        elif before is not None:
+            record.snapshot = before.snapshot
+        watch.record = record
+        self._decide(record, peers)
+        if record.ending is not None:
+            self._end(record)
+        if not record.skipped:
+            watch.arm(peer.wants_updates(record) for peer in peers)
+
+    def finish(self, trainer: Any, watch: Watch, *, taken: bool) -> None:
+        """Once a step is over: hands its numbers to the callbacks and loggers.
+
+        Args:
+            trainer: The Trainer.
+            watch: Whose step.
+            taken: Whether it may have moved the weights; a GradScaler's skip has not.
+        """
+        self._publish(trainer, watch.finish(taken=taken))
+
+    def finish_batch(self, trainer: Any) -> None:
+        """At the end of a batch: steps that were not taken after all are over now.
+
+        Raises:
+            StopIteration: The training was stopped. Manual optimization swallows the one that the step raised.
+        """
+        for watch in self.watches.values():
+            if watch.record is not None:
+                watch.leave()
+                self.finish(trainer, watch, taken=not watch.has_hooks)
+        if self.stopping:
+            raise StopIteration
+
+    @torch.no_grad()
+    def drain(self, trainer: Any, pl_module: Any) -> None:
+        """At the end of training: judges the last step, where the host has not seen it yet."""
+        for watch in self.watches.values():
+            last = self._publish(trainer, watch.arrive())
+            if last is not None:
+                record = watch.measure(trainer, pl_module, [], max_abs=False)
+                record.lagged, record.snapshot = True, last.snapshot
+                self._decide(record, peers_of(trainer))
+
+    @staticmethod
+    def close(trainer: Any) -> None:
+        """Leaves the Trainer and its optimizers as they were found."""
+        session = _sessions.pop(trainer, None)
+        if session is not None:
+            for watch in session.watches.values():
+                watch.remove()
+            if session._minima is not None:
+                private.set_minima(trainer, session._minima)
+
+    def state_dict(self) -> dict[int, dict[str, Any]]:
+        """The state of the watches, by optimizer index."""
+        return {watch.index: watch.state_dict() for watch in self.watches.values()}
+
+    def load_state_dict(self, state: dict[int, dict[str, Any]]) -> None:
+        """Continues where `state` was taken, as the optimizers come up."""
+        self._restored = dict(state)
+
+    def _decide(self, record: StepRecord, peers: list[Peer]) -> None:
+        for peer in peers:
+            peer.judge(record)
+        settle(record)
+        deliver(record, self)
+        for peer in peers:
+            peer.conclude(record)
+
+    def _publish(self, trainer: Any, result: StepResult | None) -> StepResult | None:
+        if result is not None:
+            for peer in peers_of(trainer):
+                peer.after_step(trainer, result)
+            self.writer.scalars(result.scalars, result.snapshot.log_step)
+        return result
+
+    def _end(self, record: StepRecord) -> NoReturn:
+        """Ends the training, after everything was written, with the weights from before this step."""
+        finding = record.ending
+        assert finding is not None
+        record.watch.abandon()
+        self.finish(record.trainer, record.watch, taken=False)
+        self._publish(record.trainer, record.watch.arrive())
+        self.writer.flush()
+        if finding.action == "abort":
+            raise finding.owner.error(finding.event)
+        self._minima = private.minima(record.trainer)
+        private.end_training(record.trainer)
+        self.stopping = True
+        raise StopIteration
+
+
+def peers_of(trainer: Any) -> list[Peer]:
+    """Our callbacks, in an order that does not depend on theirs in the list."""
+    return sorted((callback for callback in trainer.callbacks if isinstance(callback, Peer)), key=lambda peer: peer.rank)

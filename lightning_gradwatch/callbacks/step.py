@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One optimizer step, shared by all callbacks: what was measured, what each wishes, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_gradwatch.events import GradientEvent
+from lightning_gradwatch.laws import ElementwiseLaw, Law
+from lightning_gradwatch.measure import Reading
+from lightning_gradwatch.snapshot import Floats, GradientSnapshot
+
+if TYPE_CHECKING:
+    from lightning_gradwatch.callbacks.peer import Peer
+    from lightning_gradwatch.callbacks.watch import Watch
+
+Action = Literal["warn", "clip", "skip", "stop", "abort"]
+Members = NDArray[np.intp] | None
+"""Indices of parameters; None for all."""
+
+Wanted = Literal["all", "sample"] | Sequence[int] | None
+"""Whose relative updates a callback wants to know: all parameters in turn, a small sample of them, these, or none."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """An event, who found it, what the finder wants done, and a remark on that, such as a count."""
+
+    owner: Peer
+    event: GradientEvent
+    action: Action
+    remark: str = ""
+
+
+@dataclass(slots=True)
+class StepRecord:
+    """Everything about one optimizer step. Round 1 writes wishes into it, `settle` carries them out, round 2 reads.
+
+    Attributes:
+        trainer: The Trainer.
+        pl_module: The LightningModule.
+        watch: What is known of the optimizer.
+        reading: This step's gradients, measured, on the device.
+        scale: What the gradients are still multiplied by, or None.
+        where: The position in the run, as the last five fields of a snapshot.
+        numbers: What will be a snapshot, still on the device, by name.
+        lagged: Whether `snapshot` is of the step before: on CUDA, where nobody has to act at once.
+        snapshot: What is judged; None at the first lagged step.
+        findings: What was found in round 1.
+        clips: Laws to clip by, with the parameters that each speaks of (None for all).
+        elementwise: The same for laws that act entry by entry.
+        skip: Whether somebody wants the step to be a no-op.
+        guard: Whether it is to be one if a gradient is non-finite, which the host does not know yet.
+        skipped: Whether it is one, as far as the host knows.
+        factor: The smallest factor applied; a tensor where the host was not to wait for it.
+        total_clipped: L2 norm after clipping; a tensor likewise.
+        scalars: What the callbacks want logged, by tag.
+    """
+
+    trainer: Any
+    pl_module: Any
+    watch: Watch
+    reading: Reading
+    scale: Tensor | float | None
+    where: dict[str, int]
+    numbers: dict[str, Tensor | Floats]
+    lagged: bool = False
+    snapshot: GradientSnapshot | None = None
+    findings: list[Finding] = field(default_factory=list)
+    clips: list[tuple[Law, Members]] = field(default_factory=list)
+    elementwise: list[tuple[ElementwiseLaw, Members]] = field(default_factory=list)
+    skip: bool = False
+    guard: bool = False
+    skipped: bool = False
+    factor: float | Tensor = 1.0
+    total_clipped: float | Tensor = 0.0
+    scalars: dict[str, float] = field(default_factory=dict)
+
+    def report(self, owner: Peer, event: GradientEvent, action: Action, remark: str = "") -> None:
+        """Round 1: `owner` found something and wants `action`."""
+        self.findings.append(Finding(owner, event, action, remark))
+        self.skip |= action == "skip"
+
+    @property
+    def ending(self) -> Finding | None:
+        """The finding that ends the run, if any; an abort before a stop."""
+        ends = [finding for finding in self.findings if finding.action in ("abort", "stop")]
+        return min(ends, key=lambda finding: finding.action, default=None)
+
+
+@dataclass(slots=True)
+class StepResult:
+    """A step that is over, as numbers on the host.
+
+    Attributes:
+        watch: What is known of the optimizer.
+        snapshot: Its gradients.
+        moved: [P] norms of the change of the weights, NaN where not measured; None if nowhere.
+        weights: [P] norms of the weights before, likewise.
+        factor: The smallest clip factor.
+        total_clipped: L2 norm after whoever clipped last.
+        scalars: What goes to the loggers, by tag.
+    """
+
+    watch: Watch
+    snapshot: GradientSnapshot
+    moved: Floats | None
+    weights: Floats | None
+    factor: float
+    total_clipped: float
+    scalars: dict[str, float]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the user reads on the screen: each cause once in full, then counted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from lightning_gradwatch.events import GradientEvent, Severity
+from lightning_gradwatch.measure import Meter
+
+logger = logging.getLogger("lightning_gradwatch")
+
+_LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ALARM: logging.ERROR}
+
+QUIET_STEPS = 500
+"""After so many steps without it, a cause is news again."""
+
+
+class Watched(Protocol):
+    """An optimizer and what measures it."""
+
+    optimizer: Any
+    meter: Meter
+
+
+class Console:
+    """Decides which events are worth a message: on every rank alike, while only rank zero prints."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[tuple[object, ...]] = Counter()
+        self._last: dict[tuple[object, ...], int] = {}
+
+    def is_news(self, event: GradientEvent, *, prints: bool) -> bool:
+        """Prints an event, or counts it.
+
+        Args:
+            event: What was found.
+            prints: Whether this is rank zero.
+
+        Returns:
+            Whether it is the first of its cause, or the first after a long silence.
+        """
+        key = (event.kind, event.severity, event.optimizer)
+        if event.step - self._last.get(key, event.step) > QUIET_STEPS:
+            self._seen[key] = 0
+        self._last[key] = event.step
+        self._seen[key] += 1
+        count = self._seen[key]
+        if prints and count == 1:
+            logger.log(_LEVELS[event.severity], "%s", event)
+        elif prints and count == 10 ** (len(str(count)) - 1):
+            headline, *_ = str(event).splitlines()
+            logger.log(_LEVELS[event.severity], "%s (%d of this kind so far; they are counted, not printed)", headline, count)
+        return count == 1
+
+
+def ensure_visible() -> None:
+    """Lets the messages reach the screen where the user has not configured logging, as Lightning does for its own."""
+    if not logger.handlers and not logging.getLogger().handlers:
+        logger.addHandler(logging.StreamHandler())
+        logger.propagate = False
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
+def tell(trainer: Any, line: str) -> None:
+    """One line, from rank zero."""
+    if trainer.is_global_zero:
+        logger.info("%s", line)
+
+
+def start_line(trainer: Any, watches: Sequence[Watched], acts: Sequence[str]) -> str:
+    """What is watched, where, and what will act.
+
+    Args:
+        trainer: The Trainer.
+        watches: One for each optimizer.
+        acts: What each callback will do, empty for those that only watch.
+    """
+    optimizers = ", ".join(
+        f"{len(watch.meter.layout.layers)} layers with {len(watch.meter.layout.names)} parameter tensors"
+        f" under {type(watch.optimizer).__name__}"
+        for watch in watches
+    )
+    acting = "; ".join(act for act in acts if act) or "nothing, it only watches"
+    strategy = type(trainer.strategy).__name__.removesuffix("Strategy")
+    return f"[gradwatch] watching {optimizers} ({strategy}, precision {trainer.precision}); acts: {acting}"
+
+
+def summary_line(counts: Iterable[Mapping[str, int]], steps: int) -> str:
+    """The last line of a run: how many events of each kind."""
+    total: dict[str, int] = {}
+    for found in counts:
+        for kind, count in found.items():
+            total[kind] = max(total.get(kind, 0), count)  # two callbacks may have found the same
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(total.items())) or "nothing to report"
+    return f"[gradwatch] {steps} optimizer steps: {listed}"
