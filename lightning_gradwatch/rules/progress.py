@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the loss getting anywhere? The question that tells a sick gradient from a finished training."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from math import isfinite, nan, sqrt
+from statistics import median, quantiles
+from typing import Any
+
+from lightning_gradwatch.rules.text import number
+
+Reduce = Callable[[list[float]], list[float]]
+
+_LEAST_DROP = 0.03  # of the level; smaller changes are no progress, however sure
+_LEAST_RISE = 0.2
+_NOISE = 2.5  # standard errors; both from the prototype behind this package's defaults
+_CONVERGED = 0.05  # of the level at the start
+_FEWEST = 3  # losses that make a median
+
+
+class LossHistory:
+    """The losses of one optimizer, one per step, and what rules ask about them.
+
+    A loss that may be negative has no level to take a share of. There the shares are of the spread of all losses
+    kept, from their first to their last decile. Both are scale-free, and a constant added to such a loss changes
+    nothing.
+
+    Args:
+        window: Optimizer steps to look back. Answers compare this many with as many before.
+        reduce: Mean over ranks, number by number, of a list that has the same length on all ranks. It is called at most
+            once per step and only when a rule asks; rules ask only after the gradients, which are the same on all
+            ranks, gave reason to. So all ranks ask together.
+    """
+
+    def __init__(self, window: int = 50, reduce: Reduce | None = None) -> None:
+        self.window = window
+        self._reduce = reduce
+        self._start: list[float] = []
+        self._recent: deque[float] = deque(maxlen=2 * window)
+        self._shared: tuple[list[float], list[float]] | None = None
+
+    def update(self, loss: float | None) -> None:
+        """Takes the loss of the step that the rules are about to judge; None, NaN and inf mean that it is unknown."""
+        value = nan if loss is None else float(loss)
+        if len(self._start) < max(_FEWEST, self.window // 5):
+            self._start.append(value)
+        self._recent.append(value)
+        self._shared = None
+
+    def improved(self) -> bool | None:
+        """Whether the loss fell by more than its noise and 3 % from one window to the next; None if that is unknown.
+
+        From one window on, two halves of what is there are compared.
+        """
+        halves = self._halves()
+        return None if halves is None else self._fell(*halves)
+
+    def converged(self) -> bool | None:
+        """Whether the loss is at most 5 % of that of the first steps; None if that is unknown or it may be negative."""
+        start, recent = self._view()
+        now = _finite(recent[-self.window :])
+        if min(len(start), len(now)) < _FEWEST or min(start + now) < 0:
+            return None
+        # The first loss as well: a training that blows up in its first steps has not converged by coming down again.
+        return median(now) <= _CONVERGED * min(start[0], median(start))
+
+    def stuck(self) -> bool | None:
+        """Whether there is neither progress nor anything left to gain; None if that is unknown."""
+        improved = self.improved()
+        return None if improved is None else not improved and not self.converged()
+
+    def rising(self, steps: int) -> bool | None:
+        """Whether the last `steps` losses lie 20 %, and more than noise, above the window before; None if unknown."""
+        recent = self._view()[1]
+        steps = min(steps, self.window)
+        before, after = _finite(recent[:-steps][-self.window :]), _finite(recent[-steps:])
+        if min(len(before), len(after)) < _FEWEST:
+            return None
+        return median(after) - median(before) > max(_noise(before, after), _LEAST_RISE * self._scale(before))
+
+    def jump(self) -> tuple[float, float] | None:
+        """This rank's median of the window before this step, and its loss at this step. For texts only."""
+        *before, now = self._recent or [nan]
+        known = _finite(before[-self.window :])
+        return (median(known), now) if known and isfinite(now) else None
+
+    def line(self) -> str:
+        """The answer of `improved` as a line of evidence. To be asked only where `improved` may be asked."""
+        halves = self._halves()
+        if halves is None:
+            return "loss: progress not known"
+        before, after = halves
+        change = f"({number(median(before), 4)} -> {number(median(after), 4)})"
+        if self._fell(before, after):
+            return f"loss: improving {change}"
+        if self._fell(after, before):
+            return f"loss: rising {change}"
+        return f"loss: no progress in {len(self._recent) // 2} steps {change}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The losses that are kept."""
+        return {"start": list(self._start), "recent": list(self._recent)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self._start = list(state["start"])
+        self._recent = deque(state["recent"], maxlen=2 * self.window)
+        self._shared = None
+
+    def _view(self) -> tuple[list[float], list[float]]:
+        """The finite losses of the start, and the recent ones in their places, over all ranks."""
+        if self._shared is None:
+            values = [*self._start, *self._recent]
+            values = values if self._reduce is None else self._reduce(values)
+            split = len(self._start)
+            self._shared = _finite(values[:split]), values[split:]
+        return self._shared
+
+    def _halves(self) -> tuple[list[float], list[float]] | None:
+        recent = self._view()[1]
+        middle = len(recent) // 2
+        before, after = _finite(recent[:middle]), _finite(recent[middle:])
+        enough = max(_FEWEST, self.window // 4)
+        return (before, after) if len(recent) >= self.window and min(len(before), len(after)) >= enough else None
+
+    def _fell(self, before: list[float], after: list[float]) -> bool:
+        return median(before) - median(after) > max(_noise(before, after), _LEAST_DROP * self._scale(before))
+
+    def _scale(self, before: list[float]) -> float:
+        start, recent = self._view()
+        seen = start + _finite(recent)
+        if min(seen) >= 0:
+            return median(before)
+        deciles = quantiles(seen, n=10)
+        return deciles[-1] - deciles[0]
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if isfinite(value)]
+
+
+def _noise(before: list[float], after: list[float]) -> float:
+    """How far the medians of two samples may differ by chance; robust to outliers."""
+    residuals = [abs(value - middle) for part in (before, after) for middle in [median(part)] for value in part]
+    sigma = 1.4826 * median(residuals)  # of a normal distribution
+    return _NOISE * sigma / sqrt(min(len(before), len(after)))

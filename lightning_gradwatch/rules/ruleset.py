@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several rules as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lightning_gradwatch.events import EventKind, GradientEvent
+from lightning_gradwatch.rules.nonfinite import NonFinite
+from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.rule import Rule
+from lightning_gradwatch.rules.spike import Spike
+from lightning_gradwatch.snapshot import GradientSnapshot
+
+
+class RuleSet:
+    """Rules for one optimizer, asked in a fixed order, with the losses that they share.
+
+    Feed ``losses.update(loss)`` once per optimizer step, before `judge`.
+
+    Args:
+        rules: By name, which is the key of their state.
+        losses: What the rules ask about progress.
+        ignore: Kinds of events to drop.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule], losses: LossHistory, ignore: Iterable[EventKind | str] = ()) -> None:
+        self.rules = dict(rules)
+        self.losses = losses
+        self._ignore = {EventKind(kind) for kind in ignore}
+
+    @property
+    def spike(self) -> Spike | None:
+        """The rule whose limit the coming step may be clipped to, if it is in the set."""
+        return next((rule for rule in self.rules.values() if isinstance(rule, Spike)), None)
+
+    def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
+        """What all rules find at this step. All of them learn, also those whose kinds are ignored."""
+        return [event for _, event in self.findings(snapshot, snapshot)]
+
+    def findings(self, part: GradientSnapshot, whole: GradientSnapshot) -> Iterator[tuple[str, GradientEvent]]:
+        """The same with the names of the rules that found it.
+
+        Args:
+            part: The parameters to judge.
+            whole: All of them: one NaN in one layer reaches all weights with the next forward pass.
+        """
+        for name, rule in self.rules.items():
+            for event in rule.judge(whole if isinstance(rule, NonFinite) else part):
+                if event.kind not in self._ignore:
+                    yield name, event
+
+    def state_dict(self) -> dict[str, Any]:
+        """The memory of all rules and the losses."""
+        rules = {name: rule.state_dict() for name, rule in self.rules.items()}
+        return {"rules": rules, "losses": self.losses.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken; a rule that was not there then starts afresh."""
+        self.losses.load_state_dict(state["losses"])
+        for name, rule in self.rules.items():
+            if name in state["rules"]:
+                rule.load_state_dict(state["rules"][name])

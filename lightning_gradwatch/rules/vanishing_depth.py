@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradients that do not reach some of the layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lightning_gradwatch.events import EventKind, GradientEvent, Severity
+from lightning_gradwatch.rules.depth import Indices, account, layers_of, sensitivities
+from lightning_gradwatch.rules.latch import Latch
+from lightning_gradwatch.rules.memory import PerParameter
+from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.rule import event, usable
+from lightning_gradwatch.snapshot import Floats, GradientSnapshot
+
+_LOOKS = 10  # per window
+_KEEP = 0.8  # of the share of looks, per look: half of it after three looks, so that it speaks of about half a window
+_FORGET = 0.01  # a share below it counts as 0
+_MOST = 0.5  # a share above it means: the median over the looks
+_MATRICES = 0.2  # of all that take part
+_SMALL = 1  # row of the remedy table
+_SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
+
+
+class VanishingDepth:
+    """Finds layers to which the loss hardly responds, in a training that makes no progress.
+
+    Per look each matrix is held against the largest: s < `ratio` times max s. A matrix is starved if that is so in
+    most of the recent looks, which for a steady net is a statement on the median of s / max s. At least a fifth of
+    the matrices must be. Clears at three times the ratio.
+
+    Args:
+        losses: Asked while the condition holds: progress, or a loss near 0, means that nothing is wrong.
+        window: Optimizer steps to look back; verdicts begin after two of them.
+        ratio: s over the largest s, in (0, 1).
+        patience: Consecutive steps beyond that.
+    """
+
+    def __init__(self, losses: LossHistory, *, window: int = 50, ratio: float = 1e-3, patience: int = 1) -> None:
+        self.window = window
+        self.ratio = ratio
+        self._losses = losses
+        self._latch = Latch(patience)
+        self._shares = PerParameter(2)  # of the recent looks: below the ratio, below three times the ratio
+        self._steps = 0
+        self._low = False  # whether any share is above 0
+
+    def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
+        """Looks ten times per window."""
+        if usable(snapshot) is None:
+            return []
+        self._steps += 1
+        return self._look(snapshot) if self._steps % max(1, self.window // _LOOKS) == 0 else []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The shares by name, and what was reported."""
+        return {
+            "steps": self._steps,
+            "low": self._low,
+            "shares": self._shares.state_dict(),
+            "latch": self._latch.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self._steps, self._low = state["steps"], state["low"]
+        self._shares.load_state_dict(state["shares"])
+        self._latch.load_state_dict(state["latch"])
+
+    def _look(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
+        chosen, s = sensitivities(snapshot)
+        if len(s) < 2:
+            return []
+        relative = s / s.max()
+        if not self._low and not relative.min() < 3 * self.ratio:
+            return []
+        shares = self._shares.align(snapshot.layout)
+        below = np.stack([relative < self.ratio, relative < 3 * self.ratio])
+        shares[:, chosen] += (1 - _KEEP) * (below - shares[:, chosen])
+        shares[shares < _FORGET] = 0
+        self._low = bool(shares.any())
+        starved, nearly = shares[:, chosen] > _MOST
+        if not nearly.mean() >= _MATRICES:
+            self._latch.clear()
+        if self._steps < 2 * self.window or not starved.mean() >= _MATRICES or self._latch.worst:
+            return []
+        severity = _SEVERITY[self._losses.stuck()]
+        if not self._latch.passes(self._steps, severity) or severity is None:
+            return []
+        order = np.flatnonzero(starved)[np.argsort(s[starved], kind="stable")]
+        return [self._found(snapshot, severity, chosen, s, order)]
+
+    def _found(
+        self, snapshot: GradientSnapshot, severity: Severity, chosen: Indices, s: Floats, worst: Indices
+    ) -> GradientEvent:
+        best = int(s.argmax())
+        depth = len(layers_of(snapshot, chosen))
+        return event(
+            snapshot,
+            EventKind.VANISHING,
+            severity,
+            _SMALL,
+            layers=layers_of(snapshot, chosen[worst]),
+            value=float(s[worst[0]] / s[best]),
+            limit=self.ratio,
+            message=f"{account(snapshot, chosen, s, best, int(worst[0]))}\n{self._losses.line()}",
+            cause=f"small derivatives (a sigmoid's is at most 1/4) or small weights, multiplied over {depth} layers",
+        )

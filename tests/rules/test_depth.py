@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth: the profile itself, and the two rules that read it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lightning_gradwatch.rules import ExplodingDepth, LossHistory, RuleSet, VanishingDepth, depth_factor, speed_spread
+from lightning_gradwatch.rules.depth import sensitivities
+from lightning_gradwatch.snapshot import Layout
+
+FLAT = [2.3] * 400
+FALLING = np.geomspace(2.3, 0.5, 400).tolist()
+
+
+def profile(factor, depth):
+    """Norms that grow by `factor` per layer from the last, which has 1, to the first."""
+    return [factor ** (depth - 1 - i) for i in range(depth)]
+
+
+def exploding(lab, norms, losses, **kwargs):
+    history = LossHistory()
+    rules = RuleSet({"depth": ExplodingDepth(history)}, history)
+    layout = kwargs.pop("layout", None) or lab.stack(len(norms))
+    return lab.play(rules, [lab.snapshot(layout, norms, step=i, loss=loss, **kwargs) for i, loss in enumerate(losses)])
+
+
+def vanishing(lab, norms, losses, patience=1, **kwargs):
+    history = LossHistory()
+    rules = RuleSet({"depth": VanishingDepth(history, patience=patience)}, history)
+    at = norms if callable(norms) else lambda i: norms
+    layout = lab.stack(len(at(0)))
+    steps = [lab.snapshot(layout, at(i), step=i, loss=loss, **kwargs) for i, loss in enumerate(losses)]
+    return lab.play(rules, steps)
+
+
+@pytest.mark.parametrize("factor", [25.0, 0.25, 1.0])
+def test_the_depth_factor_is_the_growth_per_layer(lab, factor):
+    assert depth_factor(lab.snapshot(lab.stack(6), profile(factor, 6))) == pytest.approx(factor, rel=1e-12)
+
+
+def test_the_depth_factor_speaks_of_whole_layers_that_own_a_matrix(lab):
+    layout = Layout(("a.weight", "a.bias", "norm.weight", "b.weight"), ((2, 2), (2,), (2,), (2, 2)))
+    assert depth_factor(lab.snapshot(layout, [3.0, 4.0, 99.0, 1.0])) == pytest.approx(5.0)
+
+
+def test_the_depth_factor_needs_two_layers(lab):
+    assert depth_factor(lab.snapshot(lab.stack(1), [1.0])) is None
+    assert depth_factor(lab.snapshot(lab.stack(3), [0.0, math.nan, 1.0])) is None
+
+
+def test_the_speed_spread_is_fastest_over_slowest():
+    assert speed_spread(np.array([1e-3, math.nan, 1e-5, 0.0])) == pytest.approx(100.0)
+    assert speed_spread(np.array([math.nan, 0.0])) is None
+
+
+def test_a_chain_of_sigmoids_with_weights_of_100_grows_25_times_per_layer(lab):
+    # dL/dw_k = delta_k * 0.5, delta_{k-1} = 100 * 1/4 * delta_k. Biases get delta_k itself.
+    names = tuple(f"net.{i}.{kind}" for i in range(5) for kind in ("weight", "bias"))
+    layout = Layout(names, ((1, 1), (1,)) * 5)
+    delta = np.repeat(0.125 * 25.0 ** np.arange(4, -1, -1), 2)
+    norms, weights = delta * np.tile([0.5, 1.0], 5), np.tile([100.0, 50.0], 5)
+    (event,) = exploding(lab, norms, [0.125], layout=layout, weights=weights)
+    assert (event.kind, event.severity, event.step) == ("explosion", "warning", 0)
+    assert event.message.startswith("gradient grows x25 per layer from net.4 (0.14) to net.0 (5.5e4)\n")
+    assert event.layers[0] == "net.0"
+
+
+def test_exploding_is_a_warning_once_it_held_and_an_alarm_without_progress(lab):
+    norms = [2e3, 1.0, 3.0, 1.0, 1.0]
+    assert lab.kinds(exploding(lab, norms, FLAT)) == [("explosion", "warning", 5), ("explosion", "alarm", 50)]
+    assert lab.kinds(exploding(lab, norms, FALLING)) == [("explosion", "warning", 5)]
+    assert lab.kinds(exploding(lab, norms, [None] * 200)) == [("explosion", "warning", 5)]
+
+
+def test_one_look_alone_is_no_explosion(lab):
+    assert exploding(lab, [2e3, 1.0, 3.0, 1.0, 1.0], [2.3] * 5) == []
+
+
+def test_a_large_first_layer_below_the_line_is_fine(lab):
+    assert exploding(lab, [900.0, 1.0, 1.0, 1.0], FLAT) == []
+
+
+def test_branches_that_start_at_zero_do_not_make_the_last_layers_small(lab):
+    # Zero-initialised: their weights are 0, and so are the gradients of what lies within the branch.
+    norms, weights = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+    assert exploding(lab, norms, FLAT, weights=weights) == []
+
+
+def test_vanishing_needs_two_windows_no_progress_and_a_fifth_of_the_matrices(lab):
+    sick = profile(0.2, 10)
+    assert lab.kinds(vanishing(lab, sick, FLAT)) == [("vanishing", "alarm", 99)]
+    assert vanishing(lab, sick, FLAT[:99]) == []
+    assert vanishing(lab, sick, FALLING) == []
+    assert lab.kinds(vanishing(lab, sick, [None] * 400)) == [("vanishing", "warning", 99)]
+    assert vanishing(lab, [1e-4, *[1.0] * 9], FLAT) == []
+    assert len(vanishing(lab, [1e-4, 1e-4, *[1.0] * 8], FLAT)) == 1
+
+
+def test_a_converged_model_is_not_vanishing(lab):
+    # Its loss has nothing left to gain, its last layer keeps most of what gradient there is.
+    losses = [2.0] * 50 + [0.001] * 350
+    assert vanishing(lab, profile(0.2, 10), losses) == []
+
+
+def test_vanishing_names_the_layers_and_the_factor(lab):
+    (event,) = vanishing(lab, profile(0.2, 10), FLAT)
+    assert event.layers == ("net.0", "net.1", "net.2", "net.3", "net.4")
+    assert event.message.splitlines() == [
+        "gradient shrinks x0.2 per layer from net.9 (1) to net.0 (5.1e-7)",
+        "loss: no progress in 50 steps (2.3 -> 2.3)",
+    ]
+    assert event.cause == "small derivatives (a sigmoid's is at most 1/4) or small weights, multiplied over 10 layers"
+    assert event.value == pytest.approx(0.2**9)
+
+
+def test_layers_that_starve_towards_the_output_are_told_the_other_way(lab):
+    (event,) = vanishing(lab, profile(5.0, 10), FLAT)
+    assert event.message.startswith("gradient shrinks x0.2 per layer from net.0 (2e6) to net.9 (1)")
+
+
+def test_what_the_weights_alone_make_is_told_by_the_loss(lab):
+    (event,) = vanishing(lab, [1.0] * 4, FLAT, weights=[1e-5, 1.0, 1.0, 1.0])
+    assert event.message.startswith("the loss responds 1e-5 times as much to net.0 as to net.1\n")
+
+
+def test_vanishing_is_told_once_and_again_only_after_it_cleared(lab):
+    def relapse(between):
+        good = [between] * 5 + [1.0] * 5
+        return lambda i: good if 200 <= i < 300 else [1e-4] * 5 + [1.0] * 5
+
+    assert len(vanishing(lab, relapse(2e-3), FLAT)) == 1  # above the ratio, but not above three times the ratio
+    assert len(vanishing(lab, relapse(5e-3), FLAT)) == 2
+
+
+def test_patience_waits_further_steps(lab):
+    assert vanishing(lab, profile(0.2, 10), FLAT, patience=21)[0].step == 119
+
+
+def test_idle_experts_take_no_part(lab):
+    # One of eight experts is used per step, the others get exactly 0.
+    assert vanishing(lab, lambda i: [1.0, *[float(i % 8 == k) for k in range(8)], 1.0], FLAT) == []
+
+
+def test_without_norms_of_the_weights_nothing_is_said(lab):
+    assert vanishing(lab, profile(0.1, 10), FLAT, weights=None) == []
+    assert exploding(lab, profile(10, 10), FLAT, weights=None) == []
+
+
+def test_only_matrices_with_gradient_and_weights_take_part(lab):
+    layout = Layout(("a.weight", "a.bias", "b.weight", "c.weight", "d.weight"), ((2, 2), (2,), (2, 2), (2, 2), (2, 2)))
+    chosen, s = sensitivities(lab.snapshot(layout, [2.0, 5.0, 0.0, 3.0, 1.0], weights=[3.0, 1.0, 1.0, 0.0, 1.0]))
+    assert (chosen.tolist(), s.tolist()) == ([0, 4], [6.0, 1.0])
+
+
+@pytest.mark.parametrize("power", [-10, 10])
+def test_layers_whose_scale_moved_to_others_get_the_same_verdict(lab, power):
+    rng = np.random.default_rng(0)
+    scale = 2.0 ** (power * rng.integers(-3, 4, 10))
+    for play, norms in ((vanishing, profile(0.2, 10)), (exploding, profile(4.0, 10))):
+        plain = play(lab, norms, FLAT)
+        moved = play(lab, np.array(norms) / scale, FLAT, weights=scale)
+        assert plain
+        assert [(e.kind, e.severity, e.step, e.layers, e.value) for e in plain] == [
+            (e.kind, e.severity, e.step, e.layers, e.value) for e in moved
+        ]
