@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.namespaces import LightningCallback
+from lightning_gradwatch.callbacks.notes import notes
 from lightning_gradwatch.callbacks.peer import Peer
 from lightning_gradwatch.callbacks.session import Session, peers_of
 from lightning_gradwatch.errors import GradwatchError
@@ -50,7 +52,11 @@ class GradientCallback(Peer, LightningCallback):
             return
         session = Session.of(trainer)
         watches = [session.watch(trainer, pl_module, optimizer) for optimizer in trainer.optimizers]
-        tell(trainer, start_line(trainer, watches, [peer.describe() for peer in peers_of(trainer)]))
+        peers, scaled = peers_of(trainer), private.scaler_of(trainer) is not None
+        tell(trainer, start_line(trainer, watches, [peer.describe() for peer in peers]))
+        waits = any(peer.acts_at_once(watch.optimizer, scaled=scaled) for peer in peers for watch in watches)
+        for note in notes(trainer, pl_module, trainer.optimizers, waits=waits):
+            tell(trainer, note)
 
     @override
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:

@@ -13,6 +13,7 @@ from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.epoch import EpochAggregate
 from lightning_gradwatch.callbacks.keyed import Keyed
+from lightning_gradwatch.callbacks.notes import later_edits
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult, Wanted
@@ -92,6 +93,8 @@ class GradientNormLogger(GradientCallback):
         self._merging: tuple[Layout, Merging] | None = None
 
     def conclude(self, record: StepRecord) -> None:
+        if self._logs(record.trainer, record.where["log_step"]):
+            record.edited = bool(later_edits(record.trainer, record.pl_module))
         if self.prog_bar and record.snapshot is not None:
             label = self._tag("grad_norm/total", record.trainer, record.where["optimizer"])
             record.pl_module.log(label, record.snapshot.total, prog_bar=True, logger=False)

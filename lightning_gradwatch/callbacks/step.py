@@ -58,6 +58,7 @@ class StepRecord:
         skip: Whether somebody wants the step to be a no-op.
         guard: Whether it is to be one if a gradient is non-finite, which the host does not know yet.
         skipped: Whether it is one, as far as the host knows.
+        edited: Whether the gradients are to be measured again once the step is over, since others may have changed them.
         factor: The smallest factor applied; a tensor where the host was not to wait for it.
         total_clipped: L2 norm after clipping; a tensor likewise.
         scalars: What the callbacks want logged, by tag.
@@ -78,6 +79,7 @@ class StepRecord:
     skip: bool = False
     guard: bool = False
     skipped: bool = False
+    edited: bool = False
     factor: float | Tensor = 1.0
     total_clipped: float | Tensor = 0.0
     scalars: dict[str, float] = field(default_factory=dict)

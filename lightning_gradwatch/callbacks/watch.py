@@ -140,6 +140,8 @@ class Watch:
             self.probe.clear()
             return None
         numbers: dict[str, Tensor | Floats] = {}
+        if record.edited and taken:
+            record.total_clipped = torch.linalg.vector_norm(self.meter.read().norms)
         if self.probe.indices and taken:
             numbers["moved"], numbers["before"] = self.probe.measure()
             numbers["measured"] = np.array(self.probe.indices, dtype=np.float64)
