@@ -80,6 +80,6 @@ def _norms(group: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 def _grouped(tensors: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[int]]:
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-    for i, tensor in enumerate(tensors):
-        groups.setdefault((tensor.device, tensor.dtype), []).append(i)
+    for i, key in enumerate([(tensor.device, tensor.dtype) for tensor in tensors]):
+        groups.setdefault(key, []).append(i)
     return groups

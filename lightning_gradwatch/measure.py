@@ -197,7 +197,7 @@ def measure(
 def to_host(values: Tensor | Floats | Bools) -> Floats:
     """The numbers, flat, in double precision on the host; waits for the device."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu().reshape(-1).numpy()
+        values = values.detach().cpu().reshape(-1).double().numpy()  # numpy knows no bfloat16
     return values.astype(np.float64)
 
 

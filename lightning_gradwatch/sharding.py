@@ -94,7 +94,8 @@ def _parts(parameter: Tensor, units: _Units) -> int | None:
     """In how many different parts a parameter lies on the ranks; None where the strategy leaves it whole."""
     if isinstance(parameter, DTensor):
         mesh = parameter.device_mesh
-        return prod(mesh.size(i) for i, placement in enumerate(parameter.placements) if placement.is_shard())
+        # Not `is_shard`: torch has a kind of its own for what tensor parallelism and FSDP2 cut along one dimension.
+        return prod(mesh.size(i) for i, placement in enumerate(parameter.placements) if hasattr(placement, "dim"))
     return units[id(parameter)][0] if id(parameter) in units else None
 
 

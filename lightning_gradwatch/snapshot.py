@@ -76,6 +76,7 @@ class GradientSnapshot:
         epoch: Counted from 0.
         batch_idx: Index of the batch within its epoch.
         optimizer: Index of the optimizer.
+        total: L2 norm over all parameters; non-finite if any gradient is.
     """
 
     layout: Layout
@@ -92,11 +93,10 @@ class GradientSnapshot:
     epoch: int = 0
     batch_idx: int = 0
     optimizer: int = 0
+    total: float = field(init=False)
 
-    @property
-    def total(self) -> float:
-        """L2 norm over all parameters. Non-finite if any gradient is."""
-        return joint(self.norms)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", joint(self.norms))  # frozen: derived once, read by every rule
 
     @property
     def layer_norms(self) -> Floats:
@@ -117,7 +117,8 @@ class GradientSnapshot:
 
 def joint(norms: Floats) -> float:
     """The norm of what has these norms [any]."""
-    return math.sqrt(norms @ norms)
+    with np.errstate(over="ignore"):  # beyond 1e154 in double precision the answer is inf
+        return math.sqrt(norms @ norms)
 
 
 def by_layer(layout: Layout, norms: Floats) -> Floats:

@@ -80,33 +80,61 @@ class UpdateProbe:
         return [(self.next + i) % size for i in range(size)]
 
 
-def update_bounds(
-    settings: Sequence[Mapping[str, Any]], groups: Sequence[NDArray[np.intp]], snapshot: GradientSnapshot
-) -> Floats | None:
-    """[P] how large the relative update of this step may be, from the optimizer's settings; 0 where the weights are zero.
+class UpdateBound:
+    """How large the relative updates of a step may be, from the optimizer's settings.
 
     SGD moves by at most ``lr * |g| / (1 - momentum)`` while the gradient does not shrink; Adam and its kin by
     ``lr * sqrt(n) * max(1, (1 - beta1) / sqrt(1 - beta2))`` (Kingma & Ba 2014, arXiv 1412.6980, section 2.1). Weight decay
     is left out. Good for finding the few steps at which a measurement is worth its price, not for a verdict.
-
-    Args:
-        settings: ``optimizer.param_groups``.
-        groups: The parameters of each group, as indices.
-        snapshot: Of this step, with the norms of the weights.
-
-    Returns:
-        None for an optimizer that is neither, or a learning rate that is not on the host.
     """
-    moved = np.zeros(len(snapshot.norms))
+
+    def __init__(self) -> None:
+        self._known: tuple[Floats | None, list[Any]] = (None, [])
+        self._fixed: Floats | None = None
+        self._slope: Floats | None = None
+
+    def of(
+        self, settings: Sequence[Mapping[str, Any]], groups: Sequence[NDArray[np.intp]], snapshot: GradientSnapshot
+    ) -> Floats | None:
+        """[P] the bound for this step; 0 for what is no matrix, and where the weights are zero.
+
+        Args:
+            settings: ``optimizer.param_groups``.
+            groups: The parameters of each group, as indices.
+            snapshot: Of this step.
+
+        Returns:
+            None for an optimizer of another kind, a learning rate that is not on the host, or weights not yet measured.
+        """
+        rates = [group.get("lr") for group in settings]
+        if self._known[0] is not snapshot.weight_norms or self._known[1] != rates:
+            self._known = snapshot.weight_norms, rates
+            self._fixed, self._slope = _bound(settings, groups, snapshot)
+        if self._fixed is None or self._slope is None:
+            return self._fixed
+        return self._fixed + self._slope * snapshot.norms
+
+
+def _bound(
+    settings: Sequence[Mapping[str, Any]], groups: Sequence[NDArray[np.intp]], snapshot: GradientSnapshot
+) -> tuple[Floats | None, Floats | None]:
+    """[P] what does not depend on the norms of the gradients, and [P] what they are to be multiplied by."""
+    weights = snapshot.weight_norms
+    if weights is None or not all(_known_kind(group) for group in settings):
+        return None, None
+    fixed, slope = np.zeros_like(weights), np.zeros_like(weights)
     for group, members in zip(settings, groups, strict=True):
-        lr = group.get("lr")
-        if lr is None or (isinstance(lr, Tensor) and lr.is_cuda) or not ("betas" in group or "dampening" in group):
-            return None
         if "betas" in group:
             beta1, beta2 = map(float, group["betas"][:2])
             largest = max(1.0, (1 - beta1) / max(1 - beta2, _TINY) ** 0.5)
-            moved[members] = float(lr) * largest * np.sqrt(snapshot.layout.numel[members])
+            fixed[members] = float(group["lr"]) * largest * np.sqrt(snapshot.layout.numel[members])
         else:
-            moved[members] = float(lr) * snapshot.norms[members] / max(1 - float(group["momentum"]), _TINY)
-    weights = np.zeros_like(moved) if snapshot.weight_norms is None else snapshot.weight_norms
-    return np.divide(moved, weights, out=np.zeros_like(moved), where=weights > 0)
+            slope[members] = float(group["lr"]) / max(1 - float(group["momentum"]), _TINY)
+    counts = snapshot.layout.matrix & (weights > 0)
+    share = np.divide(1.0, weights, out=np.zeros_like(weights), where=counts)
+    return fixed * share, slope * share if slope.any() else None
+
+
+def _known_kind(group: Mapping[str, Any]) -> bool:
+    lr = group.get("lr")
+    return lr is not None and not (isinstance(lr, Tensor) and lr.is_cuda) and ("betas" in group or "dampening" in group)

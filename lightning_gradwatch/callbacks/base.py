@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.namespaces import LightningCallback
 from lightning_gradwatch.callbacks.notes import notes
 from lightning_gradwatch.callbacks.peer import Peer
-from lightning_gradwatch.callbacks.session import Session, peers_of
+from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.output.console import ensure_visible, start_line, summary_line, tell
 
@@ -30,20 +31,23 @@ class GradientCallback(Peer, LightningCallback):
     checked or said in ``validate``, ``test`` and ``predict``. ``GRADWATCH=0`` in the environment switches everything off.
     """
 
-    @property
-    @override
+    _on = True
+
+    @cached_property
     def state_key(self) -> str:
+        """Tells the instances apart in a checkpoint. Lightning asks for it at every hook."""
         return self._generate_state_key(name=self.name)
 
     @override
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if stage == "fit" and _enabled():
+        self._on = os.environ.get("GRADWATCH") != "0"
+        if stage == "fit" and self._on:
             ensure_visible()
             self.check(trainer, pl_module)
 
     @override
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        if _enabled():
+        if self._on:
             self.check_optimizers(trainer, pl_module)
 
     @override
@@ -52,7 +56,7 @@ class GradientCallback(Peer, LightningCallback):
             return
         session = Session.of(trainer)
         watches = [session.watch(trainer, pl_module, optimizer) for optimizer in trainer.optimizers]
-        peers, scaled = peers_of(trainer), private.scaler_of(trainer) is not None
+        peers, scaled = session.peers(trainer), private.scaler_of(trainer) is not None
         tell(trainer, start_line(trainer, watches, [peer.describe() for peer in peers]))
         waits = any(peer.acts_at_once(watch.optimizer, scaled=scaled) for peer in peers for watch in watches)
         for note in notes(trainer, pl_module, trainer.optimizers, waits=waits):
@@ -76,8 +80,9 @@ class GradientCallback(Peer, LightningCallback):
     @override
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._leads(trainer):
-            Session.of(trainer).drain(trainer, pl_module)
-            tell(trainer, summary_line([peer.counts for peer in peers_of(trainer)], trainer.global_step))
+            session = Session.of(trainer)
+            session.drain(trainer, pl_module)
+            tell(trainer, summary_line([peer.counts for peer in session.peers(trainer)], trainer.global_step))
 
     @override
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -121,11 +126,8 @@ class GradientCallback(Peer, LightningCallback):
         """Continues where `memory` was taken."""
 
     def _leads(self, trainer: Any) -> bool:
-        for callback in reversed(trainer.callbacks):
-            if isinstance(callback, GradientCallback):
-                return callback is self and _enabled()
+        if self._on:
+            for callback in reversed(trainer.callbacks):
+                if isinstance(callback, Peer):
+                    return callback is self
         return False
-
-
-def _enabled() -> bool:
-    return os.environ.get("GRADWATCH") != "0"

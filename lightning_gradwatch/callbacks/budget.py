@@ -27,11 +27,14 @@ class SkipBudget:
         self._recent: list[int] = []
         self._nonfinite_in_a_row = 0
         self._finite_in_a_row = 0
+        self._verdict: tuple[Action, str] | None = None
 
     def next_step(self) -> None:
         """A step begins."""
         self._step += 1
-        self._recent = [step for step in self._recent if step > self._step - RECENT]
+        self._verdict = None
+        if self._recent and self._recent[0] <= self._step - RECENT:
+            del self._recent[0]
 
     def nonfinite(self) -> tuple[Action, str]:
         """What to do about a non-finite gradient, and the count for the message."""
@@ -45,16 +48,21 @@ class SkipBudget:
         return "skip", f"{self._nonfinite_in_a_row} of at most {self._max_skips} in a row"
 
     def finite(self) -> tuple[Action, str]:
-        """What to do about a finite gradient that somebody wants skipped."""
+        """What to do about a finite gradient that somebody wants skipped; the same for all findings of one step."""
+        if self._verdict is None:
+            self._verdict = self._finite()
+        return self._verdict
+
+    def sound(self) -> None:
+        """Nothing was wrong with this step's gradient."""
+        self._nonfinite_in_a_row = self._finite_in_a_row = 0
+
+    def _finite(self) -> tuple[Action, str]:
         self._nonfinite_in_a_row = 0
         if self._finite_in_a_row >= MOST_FINITE:
             return "clip", f"{MOST_FINITE} steps in a row were skipped already"
         self._finite_in_a_row += 1
         return "skip", f"{self._finite_in_a_row} of at most {MOST_FINITE} in a row"
-
-    def sound(self) -> None:
-        """Nothing was wrong with this step's gradient."""
-        self._nonfinite_in_a_row = self._finite_in_a_row = 0
 
     def state_dict(self) -> dict[str, Any]:
         """All counts."""

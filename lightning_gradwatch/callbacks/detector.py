@@ -39,7 +39,6 @@ class Detector(GradientCallback):
 
     Attributes:
         events: What was found, the newest last; bounded.
-        tripped: The event that ended the run, or None.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Detector(GradientCallback):
         self.monitor = monitor
         self.ignore = tuple(one_of("ignore", kind, [k.value for k in EventKind]) for kind in ignore)
         self.events: list[GradientEvent] = []
-        self.tripped: GradientEvent | None = None
         self._rules: Keyed[int, RuleSet] = Keyed()
         self._told: set[str] = set()
 

@@ -20,7 +20,7 @@ from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.laws import NormClip
 from lightning_gradwatch.rules import RuleSet, explosion_rules
 from lightning_gradwatch.rules.progress import Reduce
-from lightning_gradwatch.updates import update_bounds
+from lightning_gradwatch.updates import UpdateBound
 
 _OF_THIS_STEP = ("limits", "spike")
 """Rules whose findings are known before the step is taken."""
@@ -117,6 +117,7 @@ class ExplosionDetector(Detector):
         }
         self.wants_max_abs = self.max_abs is not None
         self._budgets: Keyed[int, SkipBudget] = Keyed()
+        self._bounds: dict[int, UpdateBound] = {}
 
     def describe(self) -> str:
         acts = [] if self.action == "warn" else [f"{self.action} on alarms"]
@@ -158,11 +159,12 @@ class ExplosionDetector(Detector):
     def wants_updates(self, record: StepRecord) -> Wanted:
         if record.snapshot is None:
             return None
-        bounds = update_bounds(record.watch.optimizer.param_groups, record.watch.groups, record.snapshot)
+        bound = self._bounds.setdefault(record.watch.index, UpdateBound())
+        bounds = bound.of(record.watch.optimizer.param_groups, record.watch.groups, record.snapshot)
         if bounds is None:
             return "sample" if record.where["step"] % SAMPLE_EVERY == 0 else None
-        suspects: list[int] = np.flatnonzero(record.snapshot.layout.matrix & (bounds > self.max_update_ratio)).tolist()
-        return suspects or None
+        suspects = bounds > self.max_update_ratio
+        return list(np.flatnonzero(suspects)) if suspects.any() else None
 
     def memory(self) -> dict[str, Any]:
         return {**super().memory(), "budgets": self._budgets.state_dict()}

@@ -126,8 +126,9 @@ class GradientNormLogger(GradientCallback):
                 stem = _EPOCH_STEMS.get((name, statistic))
                 if stem is not None:
                     values[self._tag(stem, trainer, optimizer)] = value
-        self._publish(trainer, values)
-        Session.of(trainer).writer.scalars(values, private.log_step(trainer) - 1)
+        if values:
+            self._publish(trainer, values)
+            Session.of(trainer).writer.scalars(values, private.log_step(trainer) - 1)
 
     def memory(self) -> dict[str, Any]:
         return {"epoch": self._epoch.state_dict()}

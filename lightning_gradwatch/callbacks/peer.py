@@ -32,6 +32,7 @@ class Peer:
     Attributes:
         rank: Its place among the others, whatever the order in the Trainer's list.
         counts: Events so far, by kind.
+        tripped: The event of its own that ended the run, or None.
     """
 
     error: ClassVar[type[GradwatchError]] = GradientExplosionError
@@ -45,6 +46,7 @@ class Peer:
         self.include = None if include is None else patterns("include", include)
         self.exclude = patterns("exclude", exclude)
         self.counts: dict[str, int] = {}
+        self.tripped: GradientEvent | None = None
         self._selected: tuple[Layout, tuple[Members, Layout]] | None = None
 
     def check(self, trainer: Any, pl_module: Any) -> None:

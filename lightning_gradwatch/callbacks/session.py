@@ -38,6 +38,8 @@ class Session:
         self.console = Console()
         self.stopping = False
         self._restored: dict[int, dict[str, Any]] = {}
+        self._callbacks: list[Any] = []
+        self._peers: list[Peer] = []
         self._losses: list[Tensor] = []
         self._minima: tuple[Any, Any] | None = None
 
@@ -49,6 +51,13 @@ class Session:
             session = _sessions[trainer] = Session(trainer)
         return session
 
+    def peers(self, trainer: Any) -> list[Peer]:
+        """Our callbacks, in an order that does not depend on theirs in the list."""
+        if self._callbacks != trainer.callbacks:
+            self._callbacks = list(trainer.callbacks)
+            self._peers = sorted((c for c in self._callbacks if isinstance(c, Peer)), key=lambda peer: peer.rank)
+        return self._peers
+
     def watch(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> Watch:
         """What is known of an optimizer."""
         watch = self.watches.get(id(optimizer))
@@ -59,7 +68,7 @@ class Session:
             watch.load_state_dict(self._restored.pop(watch.index, {}))
             watch.on_taken.append(lambda: self.finish(trainer, watch, taken=True))
             self.watches[id(optimizer)] = watch
-            for peer in peers_of(trainer):
+            for peer in self.peers(trainer):
                 peer.begin(watch)
         elif watch.changed():
             watch.renew()
@@ -75,7 +84,7 @@ class Session:
     @torch.no_grad()
     def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Everything that happens at one optimizer step before it is taken."""
-        peers, scaled = peers_of(trainer), private.scaler_of(trainer) is not None
+        peers, scaled = self.peers(trainer), private.scaler_of(trainer) is not None
         watch = self.watch(trainer, pl_module, optimizer)
         before = self._publish(trainer, watch.arrive())
         losses, self._losses = self._losses, []
@@ -123,7 +132,7 @@ class Session:
             if last is not None:
                 record = watch.measure(trainer, pl_module, [], max_abs=False)
                 record.lagged, record.snapshot = True, last.snapshot
-                self._decide(record, peers_of(trainer))
+                self._decide(record, self.peers(trainer))
 
     @staticmethod
     def close(trainer: Any) -> None:
@@ -153,7 +162,7 @@ class Session:
 
     def _publish(self, trainer: Any, result: StepResult | None) -> StepResult | None:
         if result is not None:
-            for peer in peers_of(trainer):
+            for peer in self.peers(trainer):
                 peer.after_step(trainer, result)
             self.writer.scalars(result.scalars, result.snapshot.log_step)
         return result
@@ -162,6 +171,7 @@ class Session:
         """Ends the training, after everything was written, with the weights from before this step."""
         finding = record.ending
         assert finding is not None
+        finding.owner.tripped = finding.event
         record.watch.abandon()
         self.finish(record.trainer, record.watch, taken=False)
         self._publish(record.trainer, record.watch.arrive())
@@ -173,7 +183,3 @@ class Session:
         self.stopping = True
         raise StopIteration
 
-
-def peers_of(trainer: Any) -> list[Peer]:
-    """Our callbacks, in an order that does not depend on theirs in the list."""
-    return sorted((callback for callback in trainer.callbacks if isinstance(callback, Peer)), key=lambda peer: peer.rank)

@@ -33,7 +33,7 @@ def settle(record: StepRecord) -> None:
     if record.lagged:
         if record.guard and private.scaler_of(record.trainer) is None:
             finite = torch.isfinite(torch.linalg.vector_norm(norms))
-            private.skip_on_device(record.watch.optimizer, 1.0 - finite.float())
+            record.watch.skip_on_device(1.0 - finite.float())
     elif record.skip:
         record.watch.skip(record)
         record.skipped = True
@@ -54,12 +54,18 @@ def _apply_elementwise(record: StepRecord, *, host: bool) -> Norms:
         chosen = [(k, i) for k, i in enumerate(reading.held) if i in spoken]
         law.apply_(
             [local(meter.parameters[i].detach()) for _, i in chosen],
-            [reading.gradients[k] for k, _ in chosen],
+            [_with_rows(meter.parameters[i], reading.gradients[k]) for k, i in chosen],
             [meter.layout.names[i] for _, i in chosen],
             1.0 if record.scale is None else record.scale,
         )
     norms = meter.norms_of(reading, record.scale)
     return to_host(norms) if host else norms
+
+
+def _with_rows(parameter: Tensor, values: Tensor) -> Tensor:
+    """A gradient as a law wants it: a sparse one with its indices, since the values alone do not say whose rows they are."""
+    gradient = parameter.grad
+    return gradient if gradient is not None and gradient.is_sparse else values
 
 
 def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members]]) -> Norms:

@@ -54,6 +54,7 @@ class Watch:
         self.on_over: list[Callable[[], None]] = []
         self._rollback: Rollback | None = None
         self._roll_back = False
+        self._told_to_skip = False
         self._handles: list[Any] = []
         if hasattr(optimizer, "register_step_post_hook"):  # ZeRO's wrappers have none
             self._handles = [
@@ -74,22 +75,24 @@ class Watch:
 
     def renew(self) -> None:
         """Starts over with the parameters that the optimizer holds now, in the order in which the module registered them."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = self._trained()
         order = {key: i for i, key in enumerate(self._names)}
         parameters.sort(key=lambda p: order.get(id(p), len(order)))
         unnamed = (f"parameter_{i}" for i in range(len(parameters)))
         self.meter = Meter([(self._names.get(id(p)) or next(unnamed), p) for p in parameters], self._module)
         self.probe = UpdateProbe(self.meter)
         place = {id(p): i for i, p in enumerate(parameters)}
-        groups = self.optimizer.param_groups
-        self.groups = [np.array([place[id(p)] for p in group["params"]], dtype=np.intp) for group in groups]
+        self.groups = [
+            np.array([place[id(p)] for p in group["params"] if id(p) in place], dtype=np.intp)
+            for group in self.optimizer.param_groups
+        ]
         self._ratios: Floats | None = None
         self._weights: Floats | None = None
         self._weights_due = 0
 
     def changed(self) -> bool:
-        """Whether parameters were added or removed since."""
-        return sum(len(group["params"]) for group in self.optimizer.param_groups) != len(self.meter.parameters)
+        """Whether parameters were added, frozen or unfrozen since."""
+        return len(self._trained()) != len(self.meter.parameters)
 
     def measure(self, trainer: Any, pl_module: Any, losses: list[Tensor], *, max_abs: bool) -> StepRecord:
         """Reads this step's gradients; on CUDA without waiting."""
@@ -133,6 +136,11 @@ class Watch:
         self._roll_back = self._rollback is not None
         skip_on_host(self.meter.parameters, scaled=record.scale is not None)
 
+    def skip_on_device(self, found_inf: Tensor) -> None:
+        """Makes the coming step a no-op where `found_inf` is 1.0, which the host does not know yet."""
+        private.skip_on_device(self.optimizer, found_inf)
+        self._told_to_skip = True
+
     def finish(self, *, taken: bool) -> StepResult | None:
         """The result of the step that is over now; None if there is none, or its numbers still have to travel."""
         record, self.record = self.record, None
@@ -165,7 +173,9 @@ class Watch:
     def leave(self) -> None:
         """The step under way is not taken, or is taken no further: undoes what waits for its end."""
         self.stepping = False
-        private.forget_skip(self.optimizer)
+        if self._told_to_skip:  # else the attributes are a GradScaler's
+            private.forget_skip(self.optimizer)
+            self._told_to_skip = False
         if self._rollback is not None and self._roll_back:
             self._rollback.restore()
         self._rollback, self._roll_back = None, False
@@ -235,6 +245,10 @@ class Watch:
         full = np.full(len(self.meter.parameters), np.nan)
         full[numbers["measured"].astype(np.intp)] = numbers[name]
         return full
+
+    def _trained(self) -> list[Tensor]:
+        """What the optimizer holds and is not frozen."""
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
     def _begin(self) -> None:
         self.stepping = True
