@@ -61,7 +61,7 @@ class Meter:
         held = [i for i, gradient in enumerate(found) if gradient is not None]
         gradients = [local_gradient(g, p) for g, p in zip(found, self.parameters, strict=True) if g is not None]
         norms, present = self._whole(self._norms(gradients, held, torch.float32), held)
-        largest = self._largest(gradients) if max_abs else None
+        largest = self._largest(gradients, norms) if max_abs else None
         if scale is not None:
             norms, largest = norms / scale, None if largest is None else largest / scale
         return Reading(gradients, held, norms, present, largest)
@@ -138,11 +138,12 @@ class Meter:
         both = self.sharding.add(torch.cat([squares, flags]))
         return both[:size].sqrt(), both[size:] > 0
 
-    def _largest(self, gradients: Sequence[Tensor]) -> Tensor:
+    def _largest(self, gradients: Sequence[Tensor], norms: Tensor) -> Tensor:
         largest = kernels.max_abs(gradients).to(self._device)
         if self.sharding.active:
-            # A maximum over ranks loses NaN on some back ends; an infinity is found by all.
-            largest = self.sharding.largest(largest.nan_to_num(nan=torch.inf, posinf=torch.inf))
+            # A maximum over ranks loses NaN on some back ends; the norms have it already.
+            largest = self.sharding.largest(largest.nan_to_num(nan=0.0, posinf=torch.inf))
+            largest = torch.where(norms.isnan().any(), torch.nan, largest)
         return largest
 
     def _remeasured(self, suspect: Sequence[int], reading: Reading) -> Tensor:

@@ -112,7 +112,8 @@ class UpdateBound:
             self._fixed, self._slope = _bound(settings, groups, snapshot)
         if self._fixed is None or self._slope is None:
             return self._fixed
-        return self._fixed + self._slope * snapshot.norms
+        with np.errstate(invalid="ignore"):  # 0 times inf; such a step is judged by other rules
+            return self._fixed + self._slope * snapshot.norms
 
 
 def _bound(

@@ -82,7 +82,7 @@ class GradientCallback(Peer, LightningCallback):
         if self._leads(trainer):
             session = Session.of(trainer)
             session.drain(trainer, pl_module)
-            tell(trainer, summary_line([peer.counts for peer in session.peers(trainer)], trainer.global_step))
+            tell(trainer, summary_line([peer.counts for peer in session.peers(trainer)], session.steps))
 
     @override
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

@@ -113,7 +113,8 @@ class LRDecay(GradientCallback):
             self._scale(event.optimizer).back_off.trigger()
 
     def conclude(self, record: StepRecord) -> None:
-        self._scale(record.watch.index).step(record.where["epoch"])
+        if record.watch.evaluations == 1:
+            self._scale(record.watch.index).step(record.where["epoch"])
         if record.watch.stepping and record.ending is None:
             self._apply(record.watch)
 

@@ -107,6 +107,8 @@ class GradientNormLogger(GradientCallback):
 
     def after_step(self, trainer: Any, result: StepResult) -> None:
         snapshot = result.snapshot
+        if not snapshot.present.any():  # no backward call: no zero that would mean anything
+            return
         for name, value in (("grad_norm", snapshot.total), ("grad_max", snapshot.max_abs)):
             if value is not None:
                 self._epoch.get((name, snapshot.optimizer), EpochAggregate).add(value)

@@ -19,6 +19,9 @@ from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.output.console import Console
 from lightning_gradwatch.output.writer import Writer
 
+MOST_LOSSES = 4096
+"""Backward calls of one step whose losses are kept; bounds them where no optimizer step is ever seen."""
+
 _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 
 
@@ -30,6 +33,7 @@ class Session:
         writer: The way to the loggers.
         console: The way to the screen.
         stopping: Whether a callback has stopped the training.
+        steps: Optimizer steps seen.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -37,6 +41,7 @@ class Session:
         self.writer = Writer(trainer.loggers)
         self.console = Console()
         self.stopping = False
+        self.steps = 0
         self._restored: dict[int, dict[str, Any]] = {}
         self._callbacks: list[Any] = []
         self._peers: list[Peer] = []
@@ -80,12 +85,15 @@ class Session:
         if trainer.lightning_module.automatic_optimization and trainer.accumulate_grad_batches != 1:
             loss = loss * trainer.accumulate_grad_batches
         self._losses.append(loss if scale is None else loss / scale)
+        del self._losses[:-MOST_LOSSES]
 
     @torch.no_grad()
     def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Everything that happens at one optimizer step before it is taken."""
         peers, scaled = self.peers(trainer), private.scaler_of(trainer) is not None
         watch = self.watch(trainer, pl_module, optimizer)
+        watch.evaluations += 1
+        self.steps += watch.evaluations == 1
         before = self._publish(trainer, watch.arrive())
         losses, self._losses = self._losses, []
         record = watch.measure(trainer, pl_module, losses, max_abs=any(peer.wants_max_abs for peer in peers))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -41,7 +40,7 @@ class Rollback:
         self._optimizer: Optimizer = optimizer
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._weights = [p.detach().clone() for p in self._parameters]
-        self._state: list[tuple[Any, Any]] = [(p, deepcopy(state)) for p, state in optimizer.state.items()]
+        self._state = {p: {key: _copy(value) for key, value in state.items()} for p, state in optimizer.state.items()}
 
     def restore(self) -> None:
         """Puts everything back."""
@@ -49,3 +48,10 @@ class Rollback:
             parameter.detach().copy_(weight)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._state)
+
+
+def _copy(value: Any) -> Any:
+    """LBFGS changes its tensors and lists in place, but never a tensor in a list: its history need not be doubled."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    return list(value) if isinstance(value, list) else value

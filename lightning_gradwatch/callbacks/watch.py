@@ -38,6 +38,7 @@ class Watch:
         record: The step that was judged and is not over.
         pending: The step before, where its numbers are still on their way to the host.
         stepping: Whether ``optimizer.step`` is under way.
+        evaluations: How often this step's gradients were seen: LBFGS asks for them several times.
         on_begin: Called when ``optimizer.step`` begins.
         on_taken: Called when it has been taken; not where a GradScaler skips it.
         on_over: Called when it is over, taken or not, before `on_taken`.
@@ -49,6 +50,7 @@ class Watch:
         self.record: StepRecord | None = None
         self.pending: Pending | None = None
         self.stepping = False
+        self.evaluations = 0
         self.on_begin: list[Callable[[], None]] = []
         self.on_taken: list[Callable[[], None]] = []
         self.on_over: list[Callable[[], None]] = []
@@ -172,7 +174,7 @@ class Watch:
 
     def leave(self) -> None:
         """The step under way is not taken, or is taken no further: undoes what waits for its end."""
-        self.stepping = False
+        self.stepping, self.evaluations = False, 0
         if self._told_to_skip:  # else the attributes are a GradScaler's
             private.forget_skip(self.optimizer)
             self._told_to_skip = False

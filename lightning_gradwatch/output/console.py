@@ -91,10 +91,12 @@ def start_line(trainer: Any, watches: Sequence[Watched], acts: Sequence[str]) ->
 
 
 def summary_line(counts: Iterable[Mapping[str, int]], steps: int) -> str:
-    """The last line of a run: how many events of each kind."""
+    """The last line of a run: how many steps were seen, how many events of each kind."""
     total: dict[str, int] = {}
     for found in counts:
         for kind, count in found.items():
             total[kind] = max(total.get(kind, 0), count)  # two callbacks may have found the same
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(total.items())) or "nothing to report"
+    if not steps:
+        listed = "none seen; under manual optimization call step() on what self.optimizers() returns"
     return f"[gradwatch] {steps} optimizer steps: {listed}"
