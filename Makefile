@@ -9,13 +9,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test format clean
+.PHONY: help demo test format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
 	@echo 'make demo    train a network that explodes, then train it with the callbacks'
 	@echo 'make test    lint, import directions, types, all tests'
 	@echo 'make format  what the linter can mend by itself'
+	@echo 'make frontend  build the page of the TensorBoard tab (needs Node 20)'
 	@echo 'make clean   remove the environment and the caches'
 
 demo: $(VENV)/.demo
@@ -31,6 +32,10 @@ test: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Users need no Node: the built page is in the package. CI checks that source and bundle agree.
+frontend:
+	cd frontend && npm ci && npm run build
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

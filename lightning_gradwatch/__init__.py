@@ -1,18 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradient health for PyTorch Lightning: see gradients, catch them exploding or vanishing, say why, act."""
+"""Gradient health for PyTorch Lightning: see gradients, catch them exploding or vanishing, say why, act.
 
-from lightning_gradwatch.callbacks.clipper import AdaptiveClipper
-from lightning_gradwatch.callbacks.decay import LRDecay
-from lightning_gradwatch.callbacks.explosion import ExplosionDetector
-from lightning_gradwatch.callbacks.logger import GradientNormLogger
-from lightning_gradwatch.callbacks.vanishing import VanishingDetector
-from lightning_gradwatch.errors import GradientExplosionError, GradwatchError, VanishingGradientError
-from lightning_gradwatch.events import EventKind, GradientEvent, Remedy, Severity
-from lightning_gradwatch.laws import NormClip, PercentileClip, UnitwiseClip, ValueClip, ZScoreClip
-from lightning_gradwatch.measure import measure
-from lightning_gradwatch.snapshot import GradientSnapshot
+Names are imported on first use: TensorBoard imports this package for its plugin, and needs neither torch nor Lightning.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_gradwatch.callbacks.clipper import AdaptiveClipper
+    from lightning_gradwatch.callbacks.decay import LRDecay
+    from lightning_gradwatch.callbacks.explosion import ExplosionDetector
+    from lightning_gradwatch.callbacks.logger import GradientNormLogger
+    from lightning_gradwatch.callbacks.vanishing import VanishingDetector
+    from lightning_gradwatch.errors import GradientExplosionError, GradwatchError, VanishingGradientError
+    from lightning_gradwatch.events import EventKind, GradientEvent, Remedy, Severity
+    from lightning_gradwatch.laws import NormClip, PercentileClip, UnitwiseClip, ValueClip, ZScoreClip
+    from lightning_gradwatch.measure import measure
+    from lightning_gradwatch.snapshot import GradientSnapshot
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "AdaptiveClipper": "callbacks.clipper",
+    "EventKind": "events",
+    "ExplosionDetector": "callbacks.explosion",
+    "GradientEvent": "events",
+    "GradientExplosionError": "errors",
+    "GradientNormLogger": "callbacks.logger",
+    "GradientSnapshot": "snapshot",
+    "GradwatchError": "errors",
+    "LRDecay": "callbacks.decay",
+    "NormClip": "laws",
+    "PercentileClip": "laws",
+    "Remedy": "events",
+    "Severity": "events",
+    "UnitwiseClip": "laws",
+    "ValueClip": "laws",
+    "VanishingDetector": "callbacks.vanishing",
+    "VanishingGradientError": "errors",
+    "ZScoreClip": "laws",
+    "measure": "measure",
+}
 
 __all__ = [
     "AdaptiveClipper",
@@ -36,3 +65,14 @@ __all__ = [
     "__version__",
     "measure",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  module protocol, PEP 562
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -53,7 +53,9 @@ class Console:
             logger.log(_LEVELS[event.severity], "%s", event)
         elif prints and count == 10 ** (len(str(count)) - 1):
             headline, *_ = str(event).splitlines()
-            logger.log(_LEVELS[event.severity], "%s (%d of this kind so far; they are counted, not printed)", headline, count)
+            logger.log(
+                _LEVELS[event.severity], "%s (%d of this kind so far; they are counted, not printed)", headline, count
+            )
         return count == 1
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lightning_gradwatch.output.merging import Merging
@@ -21,15 +23,13 @@ def headline(
         moved: [P] norms of the weight change, NaN where not measured; None if nowhere.
         weights: [P] norms of the weights before, likewise.
     """
-    spread = None
-    if moved is not None and weights is not None:
-        spread = speed_spread(_ratios(by_layer(snapshot.layout, moved), by_layer(snapshot.layout, weights)))
+    ratios = _layer_ratios(snapshot.layout, moved, weights)
     values = {
         "grad_norm/total": snapshot.total,
         "grad_norm/total_clipped": total_clipped,
         "grad_max/total": snapshot.max_abs,
         "grad_depth/factor": depth_factor(snapshot),
-        "grad_depth/speed_spread": spread,
+        "grad_depth/speed_spread": None if ratios is None else speed_spread(ratios),
     }
     return {stem: value for stem, value in values.items() if value is not None}
 
@@ -55,8 +55,25 @@ def per_layer(
     return values | {tag: value for tag, value in found.items() if not np.isnan(value)}
 
 
+def step_of(snapshot: GradientSnapshot, moved: Floats | None, weights: Floats | None) -> dict[str, Any]:
+    """The step as the TensorBoard plugin wants it, with all layers; arguments as above."""
+    return {
+        "step": snapshot.log_step,
+        "layers": snapshot.layout.layers,
+        "norms": snapshot.layer_norms,
+        "update_ratios": _layer_ratios(snapshot.layout, moved, weights),
+        "total": snapshot.total,
+        "max_abs": snapshot.max_abs,
+        "depth_factor": depth_factor(snapshot),
+    }
+
+
 def _by_name(stem: str, merging: Merging, values: Floats) -> dict[str, float]:
     return {f"{stem}/{name}": value for name, value in zip(merging.names, values.tolist(), strict=True)}
+
+
+def _layer_ratios(layout: Layout, moved: Floats | None, weights: Floats | None) -> Floats | None:
+    return None if moved is None or weights is None else _ratios(by_layer(layout, moved), by_layer(layout, weights))
 
 
 def _ratios(moved: Floats, weights: Floats) -> Floats:

@@ -23,7 +23,8 @@ def as_markdown(event: GradientEvent) -> str:
     if event.cause:
         lines.append(f"* likely: {escape(event.cause)}")
     lines += [
-        f"{i}. {escape(remedy.text)} ({remedy.id}; {escape(remedy.source)})" for i, remedy in enumerate(event.remedies, 1)
+        f"{i}. {escape(remedy.text)} ({remedy.id}; {escape(remedy.source)})"
+        for i, remedy in enumerate(event.remedies, 1)
     ]
     return "  \n".join(lines)
 

@@ -10,6 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_gradwatch.events import GradientEvent
+from lightning_gradwatch.output.curves import step_of
+from lightning_gradwatch.snapshot import Floats, GradientSnapshot
+
 logger = logging.getLogger("lightning_gradwatch")
 
 
@@ -22,6 +26,7 @@ class Writer:
 
     def __init__(self, loggers: Iterable[Any]) -> None:
         self._loggers = list(loggers)
+        self._histories: dict[tuple[int, int], Any] = {}
         self._broken: set[tuple[int, str]] = set()
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -39,9 +44,37 @@ class Writer:
         if finite.numel():
             self._tensorboard("histograms", lambda board: board.add_histogram(tag, finite.float(), step))
 
-    def summary(self, summary: Any, step: int) -> None:
-        """A ready-made summary, for TensorBoard."""
-        self._tensorboard("summaries", lambda board: board._get_file_writer().add_summary(summary, step))
+    def record(
+        self, snapshot: GradientSnapshot, moved: Floats | None, weights: Floats | None, **series: float | None
+    ) -> None:
+        """One step with all its layers, for the TensorBoard plugin.
+
+        Args:
+            snapshot: The gradients.
+            moved: [P] norms of the weight change, NaN where not measured; None if nowhere.
+            weights: [P] norms of the weights before, likewise.
+            series: Further numbers of the step, as `RunHistory.add` names them.
+        """
+
+        def write(board: Any) -> None:
+            summary = self._history(board, snapshot.optimizer).add(**step_of(snapshot, moved, weights), **series)
+            board._get_file_writer().add_summary(summary, snapshot.log_step)
+
+        self._tensorboard("records", write)
+
+    def event(self, event: GradientEvent) -> None:
+        """One event, for the TensorBoard plugin."""
+
+        def write(board: Any) -> None:
+            summary = self._history(board, event.optimizer).event(event.log_step, event)
+            board._get_file_writer().add_summary(summary, event.log_step)
+
+        self._tensorboard("event records", write)
+
+    def _history(self, board: Any, optimizer: int) -> Any:
+        from lightning_gradwatch.tensorboard.records import RunHistory
+
+        return self._histories.setdefault((id(board), optimizer), RunHistory(optimizer))
 
     def flush(self) -> None:
         """Everything to the disk, before an end that may be hard."""
@@ -76,17 +109,17 @@ def _scalars(target: Any, values: Mapping[str, float], step: int) -> None:
     if board is None:
         target.log_metrics(dict(values), step)
         return
-    from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415  slow, and needless without TensorBoard
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
     points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
     board._get_file_writer().add_summary(Summary(value=points), step)
 
 
 def _summary_writer(target: Any) -> Any:
-    """torch's SummaryWriter of a TensorBoardLogger; None for other loggers, other ranks and tensorboardX."""
+    """Torch's SummaryWriter of a TensorBoardLogger; None for other loggers, other ranks and tensorboardX."""
     if not any(cls.__name__ == "TensorBoardLogger" for cls in type(target).__mro__):
         return None
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  slow, and needless without TensorBoard
+    from torch.utils.tensorboard import SummaryWriter
 
     board = target.experiment
     return board if isinstance(board, SummaryWriter) else None
