@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import TypeVar
 
+S = TypeVar("S", bound=str)
 T = TypeVar("T")
 
 
@@ -49,7 +50,7 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
-def one_of(name: str, value: object, allowed: Sequence[str]) -> str:
+def one_of(name: str, value: object, allowed: Sequence[S]) -> S:
     """One of the strings `allowed`."""
     choices = "one of " + ", ".join(f'"{choice}"' for choice in allowed)
     if not isinstance(value, str):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the learning rate gives way after an event and comes back: back-off, hold, geometric re-warm, a lower ceiling after a relapse."""
+"""How the learning rate gives way after an event and comes back, and how a schedule joins in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class BackOff:
         scale: The multiplier in force.
     """
 
-    def __init__(self, backoff: float, cooldown_steps: int, hold_steps: int, rewarm_steps: int, min_scale: float) -> None:
+    def __init__(
+        self, backoff: float, cooldown_steps: int, hold_steps: int, rewarm_steps: int, min_scale: float
+    ) -> None:
         self._backoff, self._min_scale = backoff, min_scale
         self._cooldown, self._hold, self._rewarm = cooldown_steps, hold_steps, rewarm_steps
         self.scale = 1.0

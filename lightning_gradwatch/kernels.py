@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The private torch functions that we use, each with a public fall-back, and nothing else.
 
-``torch._foreach_*`` handles a whole list of tensors in a few kernels. `torch.nn.utils.clip_grad_norm_` uses the same ones.
+``torch._foreach_*`` handles a whole list of tensors in a few kernels. `torch.nn.utils.clip_grad_norm_` uses the same
+ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _foreach_sub: Callable[..., list[Tensor]] | None = getattr(torch, "_foreach_sub"
 
 
 def norms(tensors: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
-    """L2 norms [n], real, on the device of the first tensor, accumulated in `dtype` or in the tensor's own if that is wider.
+    """L2 norms [n], real, on the device of the first tensor, accumulated in `dtype` or in the tensor's own if that is
+    wider.
 
     Half precision by itself would overflow at 65504.
 
@@ -37,7 +39,8 @@ def norms(tensors: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> Tens
 
 
 def max_abs(tensors: Sequence[Tensor]) -> Tensor:
-    """Largest absolute entry of all, 0-dim float32, on the device of the first; NaN if an entry is, 0 if there are none.
+    """Largest absolute entry of all, 0-dim float32, on the device of the first; NaN if an entry is, 0 if there are
+    none.
 
     ``aminmax`` reads at the speed of memory; the infinity norm takes twelve times as long on a CPU.
     """

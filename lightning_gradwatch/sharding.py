@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sharded parameters: what this rank holds, and how sums over ranks become whole.
 
-Every rank adds its part in one all-reduce over all ranks, whatever the mix of sharded and whole parameters: what several
-ranks hold alike is weighted down by their number. One small collective, on every rank, at every step, so that a rank with
-an empty shard or without a gradient cannot leave the others waiting.
+Every rank adds its part in one all-reduce over all ranks, whatever the mix of sharded and whole parameters: what
+several ranks hold alike is weighted down by their number. One small collective, on every rank, at every step, so that a
+rank with an empty shard or without a gradient cannot leave the others waiting.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def local_gradient(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """This rank's part of a gradient as a dense tensor of its entries; shares the memory of `settled_gradient`'s result."""
+    """This rank's part of a gradient, dense; shares the memory of what `settled_gradient` returns."""
     gradient = settled_gradient(gradient, parameter)
     if isinstance(gradient, DTensor):
         return gradient.to_local()
@@ -58,13 +58,15 @@ class Sharding:
     Attributes:
         active: Whether any parameter is sharded. If not, there is never a collective.
         shapes: [P] whole shapes.
+        rows_cut: Indices of the matrices that do not lie in whole rows, or not as matrices, on this rank.
     """
 
     def __init__(self, parameters: Sequence[Tensor], module: nn.Module | None = None) -> None:
         units = {} if module is None or not dist.is_available() or not dist.is_initialized() else _fsdp1(module)
         parts = [_parts(parameter, units) for parameter in parameters]
-        self.active = any(count is not None for count in parts)
+        self.active = any(count is not None and count > 1 for count in parts)
         self.shapes = [units[id(p)][1] if id(p) in units else tuple(p.shape) for p in parameters]
+        self.rows_cut = [i for i, p in enumerate(parameters) if len(self.shapes[i]) > 1 and _cut(p, self.shapes[i])]
         ranks = dist.get_world_size() if self.active else 1
         self._weights = torch.tensor([(count or 1) / ranks for count in parts], dtype=torch.float64)
 
@@ -97,6 +99,12 @@ def _parts(parameter: Tensor, units: _Units) -> int | None:
         # Not `is_shard`: torch has a kind of its own for what tensor parallelism and FSDP2 cut along one dimension.
         return prod(mesh.size(i) for i, placement in enumerate(parameter.placements) if hasattr(placement, "dim"))
     return units[id(parameter)][0] if id(parameter) in units else None
+
+
+def _cut(parameter: Tensor, shape: tuple[int, ...]) -> bool:
+    if isinstance(parameter, DTensor):
+        return any(getattr(placement, "dim", 0) % len(shape) for placement in parameter.placements)
+    return tuple(parameter.shape) != shape
 
 
 def _fsdp1(module: nn.Module) -> _Units:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One optimizer step's gradients as numbers.
 
-P = parameters of the optimizer, in registration order. L = layers, that is modules that own parameters, in the same order.
+P = parameters of the optimizer, in registration order. L = layers, that is modules that own parameters, in the same
+order.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class GradientSnapshot:
         present: [P] True where there is a gradient at all (``p.grad is not None`` on some rank).
         max_abs: Largest absolute entry, or None if it was not asked for.
         weight_norms: [P] L2 norm of the weights at a recent step, or None if never asked for.
-        update_ratios: [P] norm of the weight change over norm of the weight, of the step before; NaN where not measured.
+        update_ratios: [P] norm of the weight change over norm of the weight, of the step before; NaN where not
+            measured.
         lr: Learning rate in force, the largest of the parameter groups; None if unknown.
         loss: Mean loss of this step's backward calls on this rank; None if unknown.
         loss_scale: The GradScaler's scale, or None without one. With one, it skips non-finite steps itself.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step's numbers on their way from the device to the host, in one copy that nobody waits for before it is needed."""
+"""One step's numbers on their way to the host, in one copy that nobody waits for before it is needed."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ class UpdateBound:
     """How large the relative updates of a step may be, from the optimizer's settings.
 
     SGD moves by at most ``lr * |g| / (1 - momentum)`` while the gradient does not shrink; Adam and its kin by
-    ``lr * sqrt(n) * max(1, (1 - beta1) / sqrt(1 - beta2))`` (Kingma & Ba 2014, arXiv 1412.6980, section 2.1). Weight decay
-    is left out. Good for finding the few steps at which a measurement is worth its price, not for a verdict.
+    ``lr * sqrt(n) * max(1, (1 - beta1) / sqrt(1 - beta2))`` (Kingma & Ba 2014, arXiv 1412.6980, section 2.1). Weight
+    decay is left out. Good for finding the few steps at which a measurement is worth its price, not for a verdict.
     """
 
     def __init__(self) -> None:

@@ -15,6 +15,7 @@ from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.namespaces import LightningCallback
 from lightning_gradwatch.callbacks.notes import notes
 from lightning_gradwatch.callbacks.peer import Peer
+from lightning_gradwatch.callbacks.ranks import mean_over_ranks
 from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.output.console import ensure_visible, start_line, summary_line, tell
@@ -26,9 +27,10 @@ _VERSION = 1
 class GradientCallback(Peer, LightningCallback):
     """A callback that shares one measurement per optimizer step with the others of this package.
 
-    The last of them in the Trainer's list does the work for all, so that every gradient is read once and the order of the
-    list makes no difference; that one is looked up each time, since ``configure_callbacks`` adds some late. Nothing is
-    checked or said in ``validate``, ``test`` and ``predict``. ``GRADWATCH=0`` in the environment switches everything off.
+    The last of them in the Trainer's list does the work for all, so that every gradient is read once and the order of
+    the list makes no difference; that one is looked up each time, since ``configure_callbacks`` adds some late. Nothing
+    is checked or said in ``validate``, ``test`` and ``predict``. ``GRADWATCH=0`` in the environment switches everything
+    off.
     """
 
     _on = True
@@ -96,7 +98,7 @@ class GradientCallback(Peer, LightningCallback):
     @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._leads(trainer):
-            checkpoint[CHECKPOINT_KEY] = Session.of(trainer).state_dict()
+            checkpoint[CHECKPOINT_KEY] = Session.of(trainer).state_dict(mean_over_ranks(trainer))
 
     @override
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -111,8 +113,8 @@ class GradientCallback(Peer, LightningCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict.get("version") != _VERSION:
             raise GradwatchError(
-                f"The checkpoint holds version {state_dict.get('version')!r} of the state of {type(self).__name__}, this"
-                f" release reads version {_VERSION}. Resume with the release that wrote it, or delete"
+                f"The checkpoint holds version {state_dict.get('version')!r} of the state of {type(self).__name__},"
+                f" this release reads version {_VERSION}. Resume with the release that wrote it, or delete"
                 f" checkpoint['callbacks'][{self.state_key!r}] to start with fresh statistics."
             )
         self.counts = dict(state_dict["counts"])

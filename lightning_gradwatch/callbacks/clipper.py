@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from lightning_gradwatch.arguments import one_of, whole_number
 from lightning_gradwatch.callbacks import private
@@ -21,7 +22,7 @@ from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind
-from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, as_law
+from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, UnitwiseClip, as_law
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import NonFinite
 from lightning_gradwatch.snapshot import GradientSnapshot, Layout, joint
@@ -33,16 +34,17 @@ RATE_STEPS = 100
 class AdaptiveClipper(GradientCallback):
     """Clips gradients by a law that learns what is normal for the run, and keeps non-finite ones away from the weights.
 
-    Works under every strategy, also where ``gradient_clip_val`` raises (FSDP1, fused optimizers under fp16); replaces it.
-    Usually enough: ``AdaptiveClipper()``, or ``AdaptiveClipper(NormClip(max_norm=1.0))`` for a fixed limit.
+    Works under every strategy, also where ``gradient_clip_val`` raises (FSDP1, fused optimizers under fp16); replaces
+    it. Usually enough: ``AdaptiveClipper()``, or ``AdaptiveClipper(NormClip(max_norm=1.0))`` for a fixed limit.
 
     A non-finite gradient cannot be repaired by scaling, so that step is skipped: a true no-op, said each time.
 
-    Logs, with the Trainer's other scalars: ``grad_clip/threshold`` (the law's limit at the step), ``grad_clip/factor`` (the
-    smallest factor applied), ``grad_clip/rate`` (share of clipped steps among the last 100).
+    Logs, with the Trainer's other scalars: ``grad_clip/threshold`` (the law's limit at the step), ``grad_clip/factor``
+    (the smallest factor applied), ``grad_clip/rate`` (share of clipped steps among the last 100).
 
     Args:
-        law: ``"norm"``, ``"value"``, ``"percentile"``, ``"zscore"``, ``"unitwise"`` with their defaults, or a law object.
+        law: ``"norm"``, ``"value"``, ``"percentile"``, ``"zscore"``, ``"unitwise"`` with their defaults, or a law
+            object.
         per: One limit for each ``"optimizer"``, or one for each parameter ``"group"``.
         max_skips: Non-finite gradients skipped in a row before the run is aborted; 0 aborts at the first.
         include: Name patterns (fnmatch) of the parameters to clip; non-finite gradients are looked for in all.
@@ -80,20 +82,38 @@ class AdaptiveClipper(GradientCallback):
         self._hits: dict[int, list[bool]] = {}
         self._groups: dict[tuple[int, int], tuple[Layout, NDArray[np.intp]]] = {}
 
+    @override
     def check(self, trainer: Any, pl_module: Any) -> None:
         if trainer.gradient_clip_val:
             raise GradwatchError(
-                f"Trainer(gradient_clip_val={trainer.gradient_clip_val!r}) and AdaptiveClipper would clip one after the other."
-                f" Leave gradient_clip_val out; AdaptiveClipper(NormClip(max_norm={trainer.gradient_clip_val!r})) does the same."
+                f"Trainer(gradient_clip_val={trainer.gradient_clip_val!r}) and AdaptiveClipper would clip one after the"
+                " other. Leave gradient_clip_val out;"
+                f" AdaptiveClipper(NormClip(max_norm={trainer.gradient_clip_val!r})) does the same."
             )
 
+    @override
     def describe(self) -> str:
         per = " per group" if self.per == "group" else ""
         return f"clip by {self.law!r}{per}, skip NaN and inf"
 
+    @override
+    def begin(self, watch: Watch) -> None:
+        cut = watch.meter.sharding.rows_cut
+        if not isinstance(self.law, UnitwiseClip) or not cut:
+            return
+        members, names = self.members(watch.meter.layout), watch.meter.layout.names
+        split = [names[i] for i in cut if members is None or i in members]
+        if split:
+            raise GradwatchError(
+                f"UnitwiseClip needs whole rows, but the strategy cuts those of {split[0]} and {len(split) - 1} more"
+                " (FSDP1, and tensor parallelism by rows). Use a norm law or FSDP2, or leave them out with `exclude`."
+            )
+
+    @override
     def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
         return not scaled and not private.skips_on_device(optimizer)
 
+    @override
     def judge(self, record: StepRecord) -> None:
         record.guard = True
         for members, law in self._parts(record.watch):
@@ -104,6 +124,7 @@ class AdaptiveClipper(GradientCallback):
         if record.snapshot is not None:
             self._skip_nonfinite(record, record.snapshot)
 
+    @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
         norms, limits, hit = result.snapshot.norms, [], result.total_clipped < result.snapshot.total
         for members, law in self._parts(result.watch):
@@ -112,6 +133,7 @@ class AdaptiveClipper(GradientCallback):
                 limits.append(law.limit())
                 hit |= math.isfinite(norm) and norm > limits[-1]
                 law.update(norm)
+        result.limit = min(limits, default=result.limit)
         hits = self._hits.setdefault(result.snapshot.optimizer, [])
         hits.append(hit)
         del hits[:-RATE_STEPS]
@@ -122,6 +144,7 @@ class AdaptiveClipper(GradientCallback):
             result.scalars[tag("grad_clip/factor", *where)] = result.factor
             result.scalars[tag("grad_clip/rate", *where)] = sum(hits) / len(hits)
 
+    @override
     def memory(self) -> dict[str, Any]:
         return {
             "hits": {index: list(hits) for index, hits in self._hits.items()},
@@ -130,6 +153,7 @@ class AdaptiveClipper(GradientCallback):
             "nonfinite": self._nonfinite.state_dict(),
         }
 
+    @override
     def recall(self, state: dict[str, Any]) -> None:
         self._hits = {index: list(hits) for index, hits in state["hits"].items()}
         self._laws.load_state_dict(state["laws"])

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 from torch.optim import LBFGS
+from typing_extensions import override
 
 from lightning_gradwatch.arguments import fraction, one_of, up_to_one, whole_number
 from lightning_gradwatch.backoff import BackOff, Scale
@@ -25,16 +26,17 @@ class LRDecay(GradientCallback):
     """Multiplies the learning rate: by a schedule, and by a back-off after events, beside any other scheduler.
 
     The factor is applied when the optimizer steps and taken back right after, so that every scheduler, warm-up code and
-    checkpoint sees its own learning rate, and nothing is ever applied twice. (`LearningRateMonitor` reads before the step;
-    the effective rate is in the tags below.)
+    checkpoint sees its own learning rate, and nothing is ever applied twice. (`LearningRateMonitor` reads before the
+    step; the effective rate is in the tags below.)
 
-    Usually enough: ``LRDecay()`` next to an `ExplosionDetector`, or ``LRDecay(gamma=0.98, on=())`` for a plain schedule.
+    Usually enough: ``LRDecay()`` next to an `ExplosionDetector`, or ``LRDecay(gamma=0.98, on=())`` for a plain
+    schedule.
 
-    After an event the rate is multiplied by `backoff`, held, and brought back geometrically. A relapse within 2,000 steps
-    lowers where it comes back to by a further 0.9; as many quiet steps forgive.
+    After an event the rate is multiplied by `backoff`, held, and brought back geometrically. A relapse within 2,000
+    steps lowers where it comes back to by a further 0.9; as many quiet steps forgive.
 
-    Logs, with the Trainer's other scalars: ``grad_lr/scale`` (the multiplier) and ``grad_lr/<group>`` (the effective learning
-    rate of each parameter group; ``group0``, or its ``"name"``).
+    Logs, with the Trainer's other scalars: ``grad_lr/scale`` (the multiplier) and ``grad_lr/<group>`` (the effective
+    learning rate of each parameter group; ``group0``, or its ``"name"``).
 
     Args:
         gamma: The rate is multiplied by it each time, in (0, 1]; None for no schedule.
@@ -77,7 +79,9 @@ class LRDecay(GradientCallback):
             raise TypeError(f"`on` must be a list of event kinds, got {on!r}. Write [{on!r}].")
         self.on = tuple(one_of("on", kind, [k.value for k in EventKind]) for kind in on)
         if self.gamma is None and not self.on:
-            raise ValueError("`gamma` must be given where `on` is empty, got None: there is nothing to do. Give one of both.")
+            raise ValueError(
+                "`gamma` must be given where `on` is empty, got None: there is nothing to do. Give one of both."
+            )
         self._back_off: dict[str, Any] = {
             "backoff": fraction("backoff", backoff),
             "cooldown_steps": whole_number("cooldown_steps", cooldown_steps, least=0),
@@ -88,23 +92,28 @@ class LRDecay(GradientCallback):
         self._scales: Keyed[int, Scale] = Keyed()
         self._own: dict[int, list[tuple[dict[str, Any], Any]]] = {}
 
+    @override
     def check(self, trainer: Any, pl_module: Any) -> None:
         if self.gamma is None and not any(isinstance(callback, Detector) for callback in trainer.callbacks):
             raise GradwatchError(
-                "LRDecay() has nothing to do: `gamma` is None, and no detector is in the Trainer's callbacks whose events it"
-                " could hear. Add an ExplosionDetector(), or give a schedule such as LRDecay(gamma=0.98)."
+                "LRDecay() has nothing to do: `gamma` is None, and no detector is in the Trainer's callbacks whose"
+                " events it could hear. Add an ExplosionDetector(), or give a schedule such as LRDecay(gamma=0.98)."
             )
 
+    @override
     def describe(self) -> str:
         each = self.every if self.every == "epoch" else f"{self.every} steps"
         parts = [] if self.gamma is None else [f"learning rate x{self.gamma:g} every {each}"]
         parts += [f"learning rate x{self._back_off['backoff']:g} after {', '.join(self.on)}"] if self.on else []
         return "; ".join(parts)
 
+    @override
     def begin(self, watch: Watch) -> None:
         # The rate is set within the step, after the user's own code; LBFGS reads it before its closure, a GradScaler's
         # step runs after the hook.
-        watch.on_begin.append(lambda: self._apply(watch) if watch.record or isinstance(watch.optimizer, LBFGS) else None)
+        watch.on_begin.append(
+            lambda: self._apply(watch) if watch.record or isinstance(watch.optimizer, LBFGS) else None
+        )
         watch.on_over.append(lambda: self._take_back(watch))
 
     def on_gradient_event(self, trainer: Any, pl_module: Any, event: GradientEvent) -> None:
@@ -112,25 +121,30 @@ class LRDecay(GradientCallback):
         if event.kind.value in self.on and event.severity is not Severity.INFO:
             self._scale(event.optimizer).back_off.trigger()
 
+    @override
     def conclude(self, record: StepRecord) -> None:
         if record.watch.evaluations == 1:
             self._scale(record.watch.index).step(record.where["epoch"])
         if record.watch.stepping and record.ending is None:
             self._apply(record.watch)
 
+    @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
+        scale = self._scale(result.watch.index).value
+        result.lr_scale *= scale
         if not is_logged(trainer, result.snapshot.log_step):
             return
-        scale = self._scale(result.watch.index).value
         values = {"grad_lr/scale": scale}
         for i, group in enumerate(result.watch.optimizer.param_groups):
             values[f"grad_lr/{group.get('name', f'group{i}')}"] = float(group["lr"]) * scale
         where = result.watch.index, len(trainer.optimizers), self.name
         result.scalars.update({tag(stem, *where): value for stem, value in values.items()})
 
+    @override
     def memory(self) -> dict[str, Any]:
         return {"scales": self._scales.state_dict()}
 
+    @override
     def recall(self, state: dict[str, Any]) -> None:
         self._scales.load_state_dict(state["scales"])
 
@@ -168,4 +182,6 @@ def _every(every: object) -> str | int:
     try:
         return "epoch" if every == "epoch" else whole_number("every", every)
     except (TypeError, ValueError) as error:
-        raise type(error)(f'`every` must be "epoch" or a whole number of at least 1, got {every!r}. Give one of them.') from None
+        raise type(error)(
+            f'`every` must be "epoch" or a whole number of at least 1, got {every!r}. Give one of them.'
+        ) from None

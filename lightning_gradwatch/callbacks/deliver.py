@@ -14,12 +14,16 @@ from lightning_gradwatch.output.tags import tag
 if TYPE_CHECKING:
     from lightning_gradwatch.callbacks.session import Session
 
+MOST_RECORDS = 1000
+"""Events of one kind whose full text goes to the TensorBoard plugin; a storm of them would fill the disk."""
+
 
 def deliver(record: StepRecord, session: Session) -> None:
     """Delivers this step's events. Listeners come last, so that nothing is lost if one of them raises."""
     events: dict[tuple[object, ...], GradientEvent] = {}
     for finding in record.findings:
-        event = finding.event = replace(finding.event, action_taken=action_taken(record, finding))
+        culprit = record.culprit if finding.event.kind is EventKind.NONFINITE else None
+        event = finding.event = replace(finding.event, rank=culprit, action_taken=action_taken(record, finding))
         finding.owner.keep(event)
         key = (event.kind, event.severity, event.layers, event.step)
         if key not in events:  # two detectors may find the same; it is told once
@@ -45,9 +49,12 @@ def action_taken(record: StepRecord, finding: Finding) -> str:
 
 def _announce(record: StepRecord, finding: Finding, session: Session) -> None:
     event, optimizers = finding.event, len(record.trainer.optimizers)
+    count = finding.owner.counts.get(event.kind.value, 1)
+    if count <= MOST_RECORDS:
+        session.writer.event(event)
     if session.console.is_news(event, prints=record.trainer.is_global_zero):
         label = tag(f"grad_event/{event.kind.value}", event.optimizer, optimizers, finding.owner.name)
-        record.scalars[label] = finding.owner.counts.get(event.kind.value, 1)
+        record.scalars[label] = count
         session.writer.text(label, as_markdown(event), event.log_step)
 
 

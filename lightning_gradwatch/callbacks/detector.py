@@ -7,12 +7,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+from typing_extensions import override
 
 from lightning_gradwatch.arguments import one_of
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.peer import Patterns
+from lightning_gradwatch.callbacks.ranks import mean_over_ranks
 from lightning_gradwatch.callbacks.step import Action, StepRecord, StepResult
 from lightning_gradwatch.events import EventKind, GradientEvent
 from lightning_gradwatch.output.console import logger
@@ -46,7 +47,9 @@ class Detector(GradientCallback):
     ) -> None:
         super().__init__(name=name, include=include, exclude=exclude)
         if monitor is not None and not isinstance(monitor, str):
-            raise TypeError(f"`monitor` must be the name of a logged metric, got {monitor!r}. Leave it out for the loss itself.")
+            raise TypeError(
+                f"`monitor` must be the name of a logged metric, got {monitor!r}. Leave it out for the loss itself."
+            )
         if isinstance(ignore, str):
             raise TypeError(f"`ignore` must be a list of event kinds, got {ignore!r}. Write [{ignore!r}].")
         self.monitor = monitor
@@ -65,8 +68,9 @@ class Detector(GradientCallback):
 
     def rules(self, record: StepRecord) -> RuleSet:
         """The rules for the optimizer of this step."""
-        return self._rules.get(record.where["optimizer"], lambda: self.make_rules(_mean_over_ranks(record.trainer)))
+        return self._rules.get(record.where["optimizer"], lambda: self.make_rules(mean_over_ranks(record.trainer)))
 
+    @override
     def judge(self, record: StepRecord) -> None:
         if record.snapshot is None:
             return
@@ -76,11 +80,13 @@ class Detector(GradientCallback):
         for rule, event in rules.findings(view, whole=record.snapshot):
             record.report(self, event, *self.reaction(record, event, rule))
 
+    @override
     def keep(self, event: GradientEvent) -> None:
         super().keep(event)
         self.events.append(event)
         del self.events[:-MOST_EVENTS]
 
+    @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
         if not is_logged(trainer, result.snapshot.log_step):
             return
@@ -88,6 +94,15 @@ class Detector(GradientCallback):
             label = tag(f"grad_event/{kind}", result.snapshot.optimizer, len(trainer.optimizers), self.name)
             result.scalars.setdefault(label, count)
 
+    @override
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if trainer.world_size > 1:  # states are gathered already; rank zero's, with its losses, would be kept
+            for rules in self._rules.values():
+                rules.losses.share()
+            checkpoint["callbacks"][self.state_key] = self.state_dict()
+
+    @override
     def memory(self) -> dict[str, Any]:
         return {
             "rules": self._rules.state_dict(),
@@ -95,6 +110,7 @@ class Detector(GradientCallback):
             "tripped": None if self.tripped is None else self.tripped.to_dict(),
         }
 
+    @override
     def recall(self, state: dict[str, Any]) -> None:
         self.events = [GradientEvent.from_dict(event) for event in state["events"]]
         self.tripped = None if state["tripped"] is None else GradientEvent.from_dict(state["tripped"])
@@ -107,17 +123,9 @@ class Detector(GradientCallback):
         if value is None and "monitor" not in self._told:
             self._told.add("monitor")
             known = ", ".join(sorted(record.trainer.callback_metrics)) or "none so far"
-            logger.info("[gradwatch] monitor=%r is not logged yet (logged: %s); until it is, progress is unknown.", self.monitor, known)
+            logger.info(
+                "[gradwatch] monitor=%r is not logged yet (logged: %s); until it is, progress is unknown.",
+                self.monitor,
+                known,
+            )
         return None if value is None else float(value)
-
-
-def _mean_over_ranks(trainer: Any) -> Reduce | None:
-    if trainer.world_size == 1:
-        return None
-
-    def mean(values: list[float]) -> list[float]:
-        losses = torch.tensor(values, dtype=torch.float32, device=trainer.strategy.root_device)
-        reduced: list[float] = trainer.strategy.reduce(losses, reduce_op="mean").tolist()
-        return reduced
-
-    return mean

@@ -20,7 +20,10 @@ class EpochAggregate:
     """
 
     def __init__(self) -> None:
-        self._metrics: dict[str, Metric] = {"mean": MeanMetric(sync_on_compute=False), "max": MaxMetric(sync_on_compute=False)}
+        self._metrics: dict[str, Metric] = {
+            "mean": MeanMetric(sync_on_compute=False),
+            "max": MaxMetric(sync_on_compute=False),
+        }
         for metric in self._metrics.values():
             metric.set_dtype(torch.float64)
             metric.persistent(mode=True)

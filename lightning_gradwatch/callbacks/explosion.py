@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from lightning_gradwatch.arguments import above_one, one_of, optional, positive, whole_number
 from lightning_gradwatch.callbacks import private
@@ -31,26 +32,27 @@ _PAST = {"clip": "clipped", "skip": "skipped"}
 class ExplosionDetector(Detector):
     """Finds gradients that explode: non-finite ones, spikes, growth, updates that the weights cannot bear.
 
-    Usually enough: `action`, one absolute limit (`max_norm`), `patience`. The other rules compare with what is normal for
-    the run, so they need no number of yours and do not depend on the scale of the loss.
+    Usually enough: `action`, one absolute limit (`max_norm`), `patience`. The other rules compare with what is normal
+    for the run, so they need no number of yours and do not depend on the scale of the loss.
 
-    What acts: events of severity alarm; under ``"clip"`` and ``"skip"`` also every spike; absolute limits always. What is
-    known only from a window or after the step (growth, an update too large) cannot be clipped or skipped and warns instead.
-    Skipping is bounded, so that a lasting change of level can never lock a run in: after 5 finite steps skipped in a row
-    the gradient is clipped and let through.
+    What acts: events of severity alarm; under ``"clip"`` and ``"skip"`` also every spike; absolute limits always. What
+    is known only from a window or after the step (growth, an update too large) cannot be clipped or skipped and warns
+    instead. Skipping is bounded, so that a lasting change of level can never lock a run in: after 5 finite steps
+    skipped in a row the gradient is clipped and let through.
 
     Logs ``grad_event/<kind>``, a running count: with each event that is news, and with the Trainer's other scalars.
 
     Args:
-        action: ``"warn"``: event and message. ``"clip"``: the gradient is scaled to the limit that it broke. ``"skip"``: the
-            step is a true no-op; weights, optimizer state and step counters stay. ``"stop"``: the training ends cleanly on
-            all ranks, at once, with the weights from before the bad step. ``"abort"``: raises `GradientExplosionError` on all
-            ranks, after everything was logged.
-        nonfinite: What to do about NaN and inf: ``"warn"``, ``"skip"``, ``"stop"`` or ``"abort"``. Under a GradScaler, which
-            skips them itself, they are its calibration and no event until it is stuck.
+        action: ``"warn"``: event and message. ``"clip"``: the gradient is scaled to the limit that it broke.
+            ``"skip"``: the step is a true no-op; weights, optimizer state and step counters stay. ``"stop"``: the
+            training ends cleanly on all ranks, at once, with the weights from before the bad step. ``"abort"``: raises
+            `GradientExplosionError` on all ranks, after everything was logged.
+        nonfinite: What to do about NaN and inf: ``"warn"``, ``"skip"``, ``"stop"`` or ``"abort"``. Under a GradScaler,
+            which skips them itself, they are its calibration and no event until it is stuck.
         max_norm: Absolute limit for the L2 norm over all parameters, above 0.
         max_abs: Absolute limit for the largest entry, above 0.
-        patience: Consecutive steps beyond an absolute limit, or beyond a rule's own window, before it acts; 1 is at once.
+        patience: Consecutive steps beyond an absolute limit, or beyond a rule's own window, before it acts; 1 is at
+            once.
         max_skips: Non-finite gradients skipped in a row before the run is aborted; 0 aborts at the first.
         window: Optimizer steps that make what is normal, at least 10.
         warmup_steps: Optimizer steps before spikes are judged by statistics; until then only by ``spike_factor**2``.
@@ -58,8 +60,8 @@ class ExplosionDetector(Detector):
         spike_z: And this many robust standard deviations of log(norm) above it.
         growth_factor: Growth of the norm over a window, with the loss rising, that is an explosion; above 1.
         max_update_ratio: Relative update (norm of the change over norm of the weight) that is too large, above 0.
-        monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA reading it
-            waits for the device.
+        monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA
+            reading it waits for the device.
         ignore: Event kinds to mute, such as ``["spike"]``.
         include: Name patterns (fnmatch) of the parameters to judge; non-finite gradients are looked for in all.
         exclude: Name patterns of the parameters to leave out.
@@ -98,8 +100,8 @@ class ExplosionDetector(Detector):
         name: str | None = None,
     ) -> None:
         super().__init__(monitor=monitor, ignore=ignore, include=include, exclude=exclude, name=name)
-        self.action: Action = one_of("action", action, ("warn", "clip", "skip", "stop", "abort"))  # type: ignore[assignment]
-        self.nonfinite: Action = one_of("nonfinite", nonfinite, ("warn", "skip", "stop", "abort"))  # type: ignore[assignment]
+        self.action: Action = one_of("action", action, ("warn", "clip", "skip", "stop", "abort"))
+        self.nonfinite: Action = one_of("nonfinite", nonfinite, ("warn", "skip", "stop", "abort"))
         self.max_abs = optional(positive, "max_abs", max_abs)
         self.max_skips = whole_number("max_skips", max_skips, least=0)
         self.max_update_ratio = positive("max_update_ratio", max_update_ratio)
@@ -119,19 +121,23 @@ class ExplosionDetector(Detector):
         self._budgets: Keyed[int, SkipBudget] = Keyed()
         self._bounds: dict[int, UpdateBound] = {}
 
+    @override
     def describe(self) -> str:
         acts = [] if self.action == "warn" else [f"{self.action} on alarms"]
         acts += [] if self.nonfinite == "warn" else [f"{self.nonfinite} on NaN and inf"]
         return ", ".join(acts)
 
+    @override
     def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
         skips_itself = scaled or private.skips_on_device(optimizer)
         waits = self.nonfinite in ("stop", "abort") or (self.nonfinite == "skip" and not skips_itself)
         return waits or self.action != "warn"
 
+    @override
     def make_rules(self, reduce: Reduce | None) -> RuleSet:
         return explosion_rules(**self._settings, reduce=reduce)
 
+    @override
     def judge(self, record: StepRecord) -> None:
         record.guard |= self.nonfinite == "skip"
         if record.snapshot is None:
@@ -142,6 +148,7 @@ class ExplosionDetector(Detector):
         if not any(finding.owner is self and finding.action in ("skip", "clip") for finding in record.findings):
             budget.sound()
 
+    @override
     def reaction(self, record: StepRecord, event: GradientEvent, rule: str) -> tuple[Action, str]:
         if event.kind is EventKind.NONFINITE:
             return self._budget(record).nonfinite() if self.nonfinite == "skip" else (self.nonfinite, "")
@@ -156,8 +163,9 @@ class ExplosionDetector(Detector):
             self._clip_to(record, event)
         return action, remark
 
+    @override
     def wants_updates(self, record: StepRecord) -> Wanted:
-        if record.snapshot is None:
+        if record.snapshot is None or record.snapshot.layout is not record.watch.meter.layout:
             return None
         bound = self._bounds.setdefault(record.watch.index, UpdateBound())
         bounds = bound.of(record.watch.optimizer.param_groups, record.watch.groups, record.snapshot)
@@ -166,9 +174,11 @@ class ExplosionDetector(Detector):
         suspects = bounds > self.max_update_ratio
         return list(np.flatnonzero(suspects)) if suspects.any() else None
 
+    @override
     def memory(self) -> dict[str, Any]:
         return {**super().memory(), "budgets": self._budgets.state_dict()}
 
+    @override
     def recall(self, state: dict[str, Any]) -> None:
         super().recall(state)
         self._budgets.load_state_dict(state["budgets"])

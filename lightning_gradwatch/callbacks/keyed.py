@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One object for each optimizer or group, made when it is first needed, with a state that may come earlier than that."""
+"""One object for each optimizer or group, made when it is first needed; its state may come earlier than that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, ItemsView
+from collections.abc import Callable, Hashable, ItemsView, ValuesView
 from typing import Any, Generic, Protocol, TypeVar
 
 
@@ -39,6 +39,10 @@ class Keyed(Generic[K, T]):
             if key in self._waiting:
                 self._made[key].load_state_dict(self._waiting.pop(key))
         return self._made[key]
+
+    def values(self) -> ValuesView[T]:
+        """The objects made so far."""
+        return self._made.values()
 
     def items(self) -> ItemsView[K, T]:
         """What was made so far."""

@@ -20,7 +20,7 @@ from lightning_gradwatch.callbacks.step import StepRecord, StepResult, Wanted
 from lightning_gradwatch.output.curves import headline, per_layer
 from lightning_gradwatch.output.merging import Merging
 from lightning_gradwatch.output.tags import is_logged, tag
-from lightning_gradwatch.snapshot import Layout
+from lightning_gradwatch.snapshot import GradientSnapshot, Layout
 
 _EPOCH_STEMS = {
     ("grad_norm", "mean"): "grad_norm_epoch/total_mean",
@@ -30,10 +30,11 @@ _EPOCH_STEMS = {
 
 
 class GradientNormLogger(GradientCallback):
-    """Logs the norms of the gradients: in total and per layer, before and after clipping, with the true relative update.
+    """Logs the norms of the gradients: in total and per layer, before and after clipping, with the true relative
+    update.
 
-    Norms are L2, over the parameters of one optimizer, of the gradient as the optimizer would see it: accumulated, unscaled,
-    whole across ranks. Values are logged at the steps where ``self.log`` logs, to all loggers of the Trainer.
+    Norms are L2, over the parameters of one optimizer, of the gradient as the optimizer would see it: accumulated,
+    unscaled, whole across ranks. Values are logged at the steps where ``self.log`` logs, to all loggers of the Trainer.
 
     Logs, at each logged step:
 
@@ -45,16 +46,16 @@ class GradientNormLogger(GradientCallback):
     * ``grad_depth/speed_spread``: relative update of the fastest over that of the slowest layer.
 
     At the end of each epoch, over all its steps: ``grad_norm_epoch/total_mean``, ``grad_norm_epoch/total_max``,
-    ``grad_max_epoch/total``. With several optimizers each tag ends in ``/opt0``, ``/opt1``. The values that are no layer's
-    are in ``trainer.callback_metrics`` too, for `EarlyStopping` and `ModelCheckpoint` to monitor.
+    ``grad_max_epoch/total``. With several optimizers each tag ends in ``/opt0``, ``/opt1``. The values that are no
+    layer's are in ``trainer.callback_metrics`` too, for `EarlyStopping` and `ModelCheckpoint` to monitor.
 
     Args:
         every_n_steps: Optimizer steps between logged ones; None for the Trainer's ``log_every_n_steps``.
         per_layer: Whether to log layers.
         max_layers: Past so many, layers are merged by their parent module.
         update_ratio: Whether to measure relative updates, at logged steps, on at most 64 MiB of weights in turn.
-        histograms_every_n_steps: Optimizer steps between histograms of each parameter's gradient (TensorBoard only; of this
-            rank's shard where a strategy shards; dear), or None for none.
+        histograms_every_n_steps: Optimizer steps between histograms of each parameter's gradient (TensorBoard only; of
+            this rank's shard where a strategy shards; dear), or None for none.
         prog_bar: Whether to show the total in the progress bar.
         include: Name patterns (fnmatch) of the parameters to show as layers; totals are over all.
         exclude: Name patterns of the parameters to leave out.
@@ -92,6 +93,7 @@ class GradientNormLogger(GradientCallback):
         self._epoch: Keyed[tuple[str, int], EpochAggregate] = Keyed()
         self._merging: tuple[Layout, Merging] | None = None
 
+    @override
     def conclude(self, record: StepRecord) -> None:
         if self._logs(record.trainer, record.where["log_step"]):
             record.edited = bool(later_edits(record.trainer, record.pl_module))
@@ -102,18 +104,20 @@ class GradientNormLogger(GradientCallback):
         if every is not None and is_logged(record.trainer, record.where["log_step"], every):
             self._write_histograms(record)
 
+    @override
     def wants_updates(self, record: StepRecord) -> Wanted:
         return "all" if self.update_ratio and self._logs(record.trainer, record.where["log_step"]) else None
 
+    @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
         snapshot = result.snapshot
         if not snapshot.present.any():  # no backward call: no zero that would mean anything
             return
-        for name, value in (("grad_norm", snapshot.total), ("grad_max", snapshot.max_abs)):
-            if value is not None:
-                self._epoch.get((name, snapshot.optimizer), EpochAggregate).add(value)
+        if snapshot.epoch == trainer.current_epoch:  # else it was taken in at the end of its epoch
+            self._aggregate(snapshot)
         if not self._logs(trainer, snapshot.log_step):
             return
+        result.recorded = True
         values = headline(snapshot, result.total_clipped, result.moved, result.weights)
         self._publish(trainer, {self._tag(stem, trainer, snapshot.optimizer): value for stem, value in values.items()})
         if self.per_layer:
@@ -123,6 +127,10 @@ class GradientNormLogger(GradientCallback):
     @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         values = {}
+        for watch in Session.of(trainer).watches.values():
+            last = watch.peek()
+            if last is not None and last.present.any():
+                self._aggregate(last)
         for (name, optimizer), aggregate in self._epoch.items():
             for statistic, value in aggregate.compute().items():
                 stem = _EPOCH_STEMS.get((name, statistic))
@@ -132,11 +140,18 @@ class GradientNormLogger(GradientCallback):
             self._publish(trainer, values)
             Session.of(trainer).writer.scalars(values, private.log_step(trainer) - 1)
 
+    @override
     def memory(self) -> dict[str, Any]:
         return {"epoch": self._epoch.state_dict()}
 
+    @override
     def recall(self, state: dict[str, Any]) -> None:
         self._epoch.load_state_dict(state["epoch"])
+
+    def _aggregate(self, snapshot: GradientSnapshot) -> None:
+        for name, value in (("grad_norm", snapshot.total), ("grad_max", snapshot.max_abs)):
+            if value is not None:
+                self._epoch.get((name, snapshot.optimizer), EpochAggregate).add(value)
 
     def _logs(self, trainer: Any, log_step: int) -> bool:
         return is_logged(trainer, log_step, self.every_n_steps)
@@ -159,7 +174,9 @@ class GradientNormLogger(GradientCallback):
             if chosen is None or i in chosen:
                 stem = self._tag(f"grad_histogram/{names[i]}", record.trainer, record.watch.index)
                 values = gradient if record.scale is None else gradient / record.scale
-                writer.histogram(stem, values.detach().abs() if values.is_complex() else values, record.where["log_step"])
+                writer.histogram(
+                    stem, values.detach().abs() if values.is_complex() else values, record.where["log_step"]
+                )
 
     @staticmethod
     def _publish(trainer: Any, values: dict[str, float]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pytorch_lightning`` and ``lightning.pytorch`` hold two disjoint copies of every class; our callbacks belong to both."""
+"""``pytorch_lightning`` and ``lightning.pytorch`` hold disjoint copies of every class; our callbacks belong to both."""
 
 from __future__ import annotations
 

@@ -29,10 +29,14 @@ def notes(trainer: Any, pl_module: Any, optimizers: Iterable[Optimizer], *, wait
         waits: Whether the host has to see each step's numbers before it is taken.
     """
     edits = [name for name in later_edits(trainer, pl_module) if "gradient_clip_val" not in name]
-    lines = [f"{', '.join(edits)} may change gradients after us; what it makes of them is not checked."] if edits else []
+    lines = (
+        [f"{', '.join(edits)} may change gradients after us; what it makes of them is not checked."] if edits else []
+    )
     slow = [type(optimizer).__name__ for optimizer in optimizers if waits and _could_be_fused(optimizer)]
     if slow and private.scaler_of(trainer) is None:
-        lines.append(f"{slow[0]}(..., fused=True) would skip bad steps on the device; without, each step waits for one number.")
+        lines.append(
+            f"{slow[0]}(..., fused=True) would skip bad steps on the device; without, each step waits for one number."
+        )
     return [f"[gradwatch] note: {line}" for line in lines]
 
 

@@ -82,7 +82,8 @@ class Peer:
         return None
 
     def after_step(self, trainer: Any, result: StepResult) -> None:
-        """Once the step is over and its numbers are on the host: learns, and adds to ``result.scalars`` what is to be logged.
+        """Once the step is over and its numbers are on the host: learns, and adds to ``result.scalars`` what is to be
+        logged.
 
         (Lightning overwrites an attribute named `log`.)
         """

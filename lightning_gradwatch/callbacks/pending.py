@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,12 @@ class Pending:
             self.known |= self.transfer.arrive()
             self.transfer = None
         return self.known
+
+    def share(self, mean: Callable[[list[float]], list[float]]) -> None:
+        """Replaces this rank's loss by the mean over ranks, for a checkpoint that keeps rank zero's state."""
+        numbers = self.arrive()
+        if "loss" in numbers:
+            numbers["loss"] = np.array(mean(numbers["loss"].tolist()))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain types, unjudged."""

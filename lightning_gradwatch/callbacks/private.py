@@ -45,7 +45,7 @@ def gradient_scale(trainer: Any, optimizer: Optimizer) -> Tensor | float | None:
 
 
 def log_step(trainer: Any) -> int:
-    """The step axis of ``self.log``: batches that stepped. (`global_step` counts each of several optimizers.)"""
+    """The step axis of ``self.log``: batches that stepped, where `global_step` counts each of several optimizers."""
     return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))
 
 
@@ -94,12 +94,15 @@ def skips_on_device(optimizer: Optimizer) -> bool:
         return False
     momentum = any(group.get("momentum") for group in optimizer.param_groups)
     return not momentum or all(
-        "momentum_buffer" in optimizer.state[p] for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        "momentum_buffer" in optimizer.state[p]
+        for group in optimizer.param_groups
+        for p in group["params"]
+        if p.grad is not None
     )
 
 
 def skip_on_device(optimizer: Any, found_inf: Tensor) -> None:
-    """Makes the coming step a true no-op where `found_inf` is 1.0, without waiting for it: GradScaler's own protocol."""
+    """Makes the coming step a true no-op where `found_inf` is 1.0, without waiting: GradScaler's own protocol."""
     optimizer.grad_scale = None
     optimizer.found_inf = found_inf
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -13,6 +15,7 @@ from torch.optim import Optimizer
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.deliver import deliver
 from lightning_gradwatch.callbacks.peer import Peer
+from lightning_gradwatch.callbacks.ranks import with_culprit
 from lightning_gradwatch.callbacks.settle import settle
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
@@ -75,8 +78,6 @@ class Session:
             self.watches[id(optimizer)] = watch
             for peer in self.peers(trainer):
                 peer.begin(watch)
-        elif watch.changed():
-            watch.renew()
         return watch
 
     def add_loss(self, trainer: Any, loss: Tensor) -> None:
@@ -95,6 +96,8 @@ class Session:
         watch.evaluations += 1
         self.steps += watch.evaluations == 1
         before = self._publish(trainer, watch.arrive())
+        if watch.changed():
+            watch.renew()
         losses, self._losses = self._losses, []
         record = watch.measure(trainer, pl_module, losses, max_abs=any(peer.wants_max_abs for peer in peers))
         record.lagged = watch.on_cuda and not any(peer.acts_at_once(optimizer, scaled=scaled) for peer in peers)
@@ -152,8 +155,11 @@ class Session:
             if session._minima is not None:
                 private.set_minima(trainer, session._minima)
 
-    def state_dict(self) -> dict[int, dict[str, Any]]:
-        """The state of the watches, by optimizer index."""
+    def state_dict(self, mean: Callable[[list[float]], list[float]] | None) -> dict[int, dict[str, Any]]:
+        """The state of the watches, by optimizer index; `mean` is that over ranks."""
+        for watch in self.watches.values():
+            if watch.pending is not None and mean is not None:
+                watch.pending.share(mean)
         return {watch.index: watch.state_dict() for watch in self.watches.values()}
 
     def load_state_dict(self, state: dict[int, dict[str, Any]]) -> None:
@@ -161,6 +167,8 @@ class Session:
         self._restored = dict(state)
 
     def _decide(self, record: StepRecord, peers: list[Peer]) -> None:
+        if record.snapshot is not None and not math.isfinite(record.snapshot.total):
+            record.snapshot, record.culprit = with_culprit(record.trainer, record.snapshot)
         for peer in peers:
             peer.judge(record)
         settle(record)
@@ -173,6 +181,16 @@ class Session:
             for peer in self.peers(trainer):
                 peer.after_step(trainer, result)
             self.writer.scalars(result.scalars, result.snapshot.log_step)
+            if result.recorded:
+                self.writer.record(
+                    result.snapshot,
+                    result.moved,
+                    result.weights,
+                    total_clipped=result.total_clipped,
+                    limit=result.limit,
+                    factor=result.factor,
+                    lr_scale=result.lr_scale,
+                )
         return result
 
     def _end(self, record: StepRecord) -> NoReturn:
@@ -190,4 +208,3 @@ class Session:
         private.end_training(record.trainer)
         self.stopping = True
         raise StopIteration
-

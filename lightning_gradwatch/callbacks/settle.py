@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,8 +22,8 @@ Factor = Tensor | float
 def settle(record: StepRecord) -> None:
     """Carries the wishes out: an end beats a skip, a skip beats a clip.
 
-    Per parameter the smallest factor wins, never the product: two clippers at 1.0 must leave a norm of 1.0. Laws that act
-    entry by entry come first, on the raw gradients; the other laws then see the norms that those left.
+    Per parameter the smallest factor wins, never the product: two clippers at 1.0 must leave a norm of 1.0. Laws that
+    act entry by entry come first, on the raw gradients; the other laws then see the norms that those left.
     """
     host = record.snapshot is not None and not record.lagged
     norms: Norms = record.snapshot.norms if host and record.snapshot is not None else record.reading.norms
@@ -63,7 +62,7 @@ def _apply_elementwise(record: StepRecord, *, host: bool) -> Norms:
 
 
 def _with_rows(parameter: Tensor, values: Tensor) -> Tensor:
-    """A gradient as a law wants it: a sparse one with its indices, since the values alone do not say whose rows they are."""
+    """A gradient as a law wants it: a sparse one with its indices, which say whose rows the values are."""
     gradient = parameter.grad
     return gradient if gradient is not None and gradient.is_sparse else values
 
@@ -93,7 +92,7 @@ def _partition(factors: list[tuple[Factor, Members]], size: int) -> list[tuple[l
 
 
 def _factor(law: Law, norm: Factor) -> Factor | None:
-    """The law's factor for `norm`; None where the host knows that nothing is to be done, which spares a multiplication."""
+    """The law's factor for `norm`; None where the host knows that nothing is to be multiplied."""
     if isinstance(norm, Tensor):
         return law.factor(norm)
     return law.factor(torch.tensor(norm, dtype=torch.float64)).item() if norm > law.limit() else None

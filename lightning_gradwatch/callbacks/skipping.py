@@ -15,8 +15,8 @@ def skip_on_host(parameters: Sequence[Tensor], *, scaled: bool) -> None:
     """Makes the coming step of an ordinary optimizer a no-op.
 
     Without gradients no optimizer moves anything. Zeros would not do: momentum and weight decay would still act. An
-    optimizer that unscales in its own step needs a gradient to look at, so there one becomes infinite, and its GradScaler
-    skips the step as it always does (and lowers its scale).
+    optimizer that unscales in its own step needs a gradient to look at, so there one becomes infinite, and its
+    GradScaler skips the step as it always does (and lowers its scale).
 
     Args:
         parameters: All of the optimizer.

@@ -55,10 +55,12 @@ class StepRecord:
         findings: What was found in round 1.
         clips: Laws to clip by, with the parameters that each speaks of (None for all).
         elementwise: The same for laws that act entry by entry.
+        culprit: The rank whose loss made the gradient non-finite, where that can be told.
         skip: Whether somebody wants the step to be a no-op.
         guard: Whether it is to be one if a gradient is non-finite, which the host does not know yet.
         skipped: Whether it is one, as far as the host knows.
-        edited: Whether the gradients are to be measured again once the step is over, since others may have changed them.
+        edited: Whether the gradients are to be measured again once the step is over, since others may have changed
+            them.
         factor: The smallest factor applied; a tensor where the host was not to wait for it.
         total_clipped: L2 norm after clipping; a tensor likewise.
         scalars: What the callbacks want logged, by tag.
@@ -76,6 +78,7 @@ class StepRecord:
     findings: list[Finding] = field(default_factory=list)
     clips: list[tuple[Law, Members]] = field(default_factory=list)
     elementwise: list[tuple[ElementwiseLaw, Members]] = field(default_factory=list)
+    culprit: int | None = None
     skip: bool = False
     guard: bool = False
     skipped: bool = False
@@ -108,6 +111,9 @@ class StepResult:
         factor: The smallest clip factor.
         total_clipped: L2 norm after whoever clipped last.
         scalars: What goes to the loggers, by tag.
+        limit: The clip limit that was in force; inf where nothing was limited yet, None without a clip law.
+        lr_scale: What the learning rate was multiplied by.
+        recorded: Whether the TensorBoard plugin is to get this step, with all its layers.
     """
 
     watch: Watch
@@ -117,3 +123,6 @@ class StepResult:
     factor: float
     total_clipped: float
     scalars: dict[str, float]
+    limit: float | None = None
+    lr_scale: float = 1.0
+    recorded: bool = False

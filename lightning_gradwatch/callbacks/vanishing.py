@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from lightning_gradwatch.arguments import fraction, one_of, optional, positive, whole_number
 from lightning_gradwatch.callbacks.detector import SAMPLE_EVERY, Detector
@@ -21,25 +22,26 @@ from lightning_gradwatch.rules.progress import Reduce
 class VanishingDetector(Detector):
     """Finds gradients that vanish, and layers that do not learn.
 
-    Usually enough: `action`, one absolute limit (`min_norm`), `patience`. The other rules compare layers with each other and
-    ask whether the loss makes progress, so a model that has converged is not reported. What they find: gradients that shrink
-    from layer to layer (`vanishing`), updates too small to matter (`stalled`), gradients that are exactly zero (`dead`),
-    parameters that never got one (`disconnected`), gradients that move nothing (`not_updated`).
+    Usually enough: `action`, one absolute limit (`min_norm`), `patience`. The other rules compare layers with each
+    other and ask whether the loss makes progress, so a model that has converged is not reported. What they find:
+    gradients that shrink from layer to layer (`vanishing`), updates too small to matter (`stalled`), gradients that are
+    exactly zero (`dead`), parameters that never got one (`disconnected`), gradients that move nothing (`not_updated`).
 
     Logs ``grad_event/<kind>``, a running count: with each event that is news, and with the Trainer's other scalars.
 
     Args:
-        action: What an alarm does. ``"warn"``: event and message. ``"stop"``: the training ends cleanly on all ranks, at once.
-            ``"abort"``: raises `VanishingGradientError` on all ranks, after everything was logged.
+        action: What an alarm does. ``"warn"``: event and message. ``"stop"``: the training ends cleanly on all ranks,
+            at once. ``"abort"``: raises `VanishingGradientError` on all ranks, after everything was logged.
         min_norm: Absolute limit for the L2 norm over all parameters, above 0, which always acts.
         patience: Consecutive steps below `min_norm`, or beyond a rule's own window, before it acts; 1 is at once.
-        window: Optimizer steps over which progress of the loss is judged, at least 10. Nothing is found before two windows.
+        window: Optimizer steps over which progress of the loss is judged, at least 10. Nothing is found before two
+            windows.
         depth_ratio: A layer whose gradient times weight is below this share of the largest one has vanished; in (0, 1).
         stall_ratio: Median relative update below which nothing moves; in (0, 1).
         dead_steps: Steps in a row with an exactly zero gradient, none, or no effect, that make a layer dead.
         diagnose: Whether the cause is looked for in the activations of a few batches once something was found.
-        monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA reading it
-            waits for the device.
+        monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA
+            reading it waits for the device.
         ignore: Event kinds to mute, such as ``["dead"]``.
         include: Name patterns (fnmatch) of the parameters to judge.
         exclude: Name patterns of the parameters to leave out.
@@ -75,7 +77,7 @@ class VanishingDetector(Detector):
         name: str | None = None,
     ) -> None:
         super().__init__(monitor=monitor, ignore=ignore, include=include, exclude=exclude, name=name)
-        self.action: Action = one_of("action", action, ("warn", "stop", "abort"))  # type: ignore[assignment]
+        self.action: Action = one_of("action", action, ("warn", "stop", "abort"))
         self.diagnose = diagnose
         self._settings: dict[str, Any] = {
             "min_norm": optional(positive, "min_norm", min_norm),
@@ -87,17 +89,22 @@ class VanishingDetector(Detector):
             "ignore": self.ignore,
         }
 
+    @override
     def describe(self) -> str:
         return "" if self.action == "warn" else f"{self.action} on vanishing"
 
+    @override
     def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
         return self.action != "warn"
 
+    @override
     def make_rules(self, reduce: Reduce | None) -> RuleSet:
         return vanishing_rules(**self._settings, reduce=reduce)
 
+    @override
     def reaction(self, record: StepRecord, event: GradientEvent, rule: str) -> tuple[Action, str]:
         return (self.action if event.severity is Severity.ALARM else "warn"), ""
 
+    @override
     def wants_updates(self, record: StepRecord) -> Wanted:
         return "sample" if record.where["step"] % SAMPLE_EVERY == 0 else None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +21,7 @@ from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 from lightning_gradwatch.updates import UpdateProbe
 
 WEIGHTS_EVERY = 10
-"""Steps between two looks at the norms of the weights, which change slowly; each costs as much as the gradients' norms."""
+"""Steps between two looks at the norms of the weights: they change slowly, and cost as much as the gradients'."""
 
 SAMPLE_BYTES = 4 * 2**20
 """Bytes of weights that a sample compares, which the detectors take every few steps."""
@@ -76,8 +77,9 @@ class Watch:
         return any(parameter.is_cuda for parameter in self.meter.parameters[:1])
 
     def renew(self) -> None:
-        """Starts over with the parameters that the optimizer holds now, in the order in which the module registered them."""
-        parameters = self._trained()
+        """Starts over with the parameters that the optimizer holds now, in the order of the module."""
+        self._met = self._trained()
+        parameters = list(self._met)
         order = {key: i for i, key in enumerate(self._names)}
         parameters.sort(key=lambda p: order.get(id(p), len(order)))
         unnamed = (f"parameter_{i}" for i in range(len(parameters)))
@@ -94,14 +96,17 @@ class Watch:
 
     def changed(self) -> bool:
         """Whether parameters were added, frozen or unfrozen since."""
-        return len(self._trained()) != len(self.meter.parameters)
+        now = self._trained()
+        return len(now) != len(self._met) or not all(map(operator.is_, now, self._met))
 
     def measure(self, trainer: Any, pl_module: Any, losses: list[Tensor], *, max_abs: bool) -> StepRecord:
         """Reads this step's gradients; on CUDA without waiting."""
         scale = private.gradient_scale(trainer, self.optimizer)
         reading = self.meter.read(scale=scale, max_abs=max_abs)
         numbers: dict[str, Tensor | Floats] = {"norms": reading.norms}
-        numbers["present"] = reading.present if isinstance(reading.present, Tensor) else reading.present.astype(np.float64)
+        numbers["present"] = (
+            reading.present if isinstance(reading.present, Tensor) else reading.present.astype(np.float64)
+        )
         if reading.max_abs is not None:
             numbers["max_abs"] = reading.max_abs
         if losses:
@@ -158,9 +163,16 @@ class Watch:
         self.probe.clear()
         if not record.lagged and record.snapshot is not None:
             host = {name: to_host(values) for name, values in numbers.items()}
-            return self._result(record.snapshot, host, float(record.factor), float(record.total_clipped), record.scalars)
+            return self._result(
+                record.snapshot, host, float(record.factor), float(record.total_clipped), record.scalars
+            )
         self.pending = Pending.of(record, numbers, private.learning_rate(self.optimizer))
         return None
+
+    def peek(self) -> GradientSnapshot | None:
+        """The step before, where `arrive` has yet to give it out; waits until its numbers are there."""
+        pending = self.pending
+        return None if pending is None else self._snapshot(pending.arrive(), pending.where, pending.lr)
 
     def arrive(self) -> StepResult | None:
         """The result of the step before, where its numbers had to travel; waits until they are there."""
@@ -181,7 +193,7 @@ class Watch:
         if self._rollback is not None and self._roll_back:
             self._rollback.restore()
         self._rollback, self._roll_back = None, False
-        for call in self.on_over:
+        for call in reversed(self.on_over):  # several may have multiplied the learning rate
             call()
 
     def abandon(self) -> None:
@@ -234,7 +246,12 @@ class Watch:
         )
 
     def _result(
-        self, snapshot: GradientSnapshot, numbers: dict[str, Floats], factor: float, total: float, scalars: dict[str, float]
+        self,
+        snapshot: GradientSnapshot,
+        numbers: dict[str, Floats],
+        factor: float,
+        total: float,
+        scalars: dict[str, float],
     ) -> StepResult:
         moved = weights = self._ratios = None
         if "moved" in numbers:

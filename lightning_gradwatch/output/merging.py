@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 class Merging:
     """Which chart line each layer belongs to.
 
-    Layers are cut back level by level, the deepest first, until there are at most `most` names. Where the last cut would
-    throw all blocks of a network together, neighbouring blocks are joined instead: ``h.0-1``, ``h.2-3``.
+    Layers are cut back level by level, the deepest first, until there are at most `most` names. Where the last cut
+    would throw all blocks of a network together, neighbouring blocks are joined instead: ``h.0-1``, ``h.2-3``.
 
     Args:
         layers: [L] full names in depth order.

@@ -24,6 +24,6 @@ def tag(stem: str, optimizer: int = 0, optimizers: int = 1, name: str | None = N
 
 
 def is_logged(trainer: Any, log_step: int, every_n_steps: int | None = None) -> bool:
-    """Whether a step is to be logged: where ``self.log`` logs, or every so many steps; ``log_every_n_steps=0`` is never."""
+    """Whether to log at a step: where ``self.log`` does, or every so many; ``log_every_n_steps=0`` is never."""
     every = trainer.log_every_n_steps if every_n_steps is None else every_n_steps
     return bool(every) and (log_step + 1) % every == 0

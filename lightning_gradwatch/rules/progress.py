@@ -99,6 +99,13 @@ class LossHistory:
             return f"loss: rising {change}"
         return f"loss: no progress in {len(self._recent) // 2} steps {change}"
 
+    def share(self) -> None:
+        """Replaces the losses by their means over all ranks, which answer alike; all ranks must come here."""
+        if self._reduce is not None and self._recent:
+            values = self._reduce([*self._start, *self._recent])
+            split = len(self._start)
+            self._start, self._recent = values[:split], deque(values[split:], maxlen=2 * self.window)
+
     def state_dict(self) -> dict[str, Any]:
         """The losses that are kept."""
         return {"start": list(self._start), "recent": list(self._recent)}
