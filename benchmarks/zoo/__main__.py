@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the zoo: ``python -m benchmarks.zoo``. Exits with 1 if the outcome of a run contradicts its label."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from datetime import date
+from fnmatch import fnmatch
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.zoo.run import run
+from benchmarks.zoo.table import table, wrong
+from benchmarks.zoo.verdict import OURS, Verdict, verdicts
+from benchmarks.zoo.zoo import CASES
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
+    parser.add_argument("--half", choices=("tuning", "reporting", "all"), default="all", help="which configurations")
+    parser.add_argument("--seeds", type=int, default=3, help="runs per configuration")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--only", default="*", help="fnmatch pattern of configuration names")
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/zoo.md"), help="the table; the rest beside it"
+    )
+    return parser.parse_args()
+
+
+def head(options: argparse.Namespace, results: list[dict[str, Any]], seconds: float) -> str:
+    """How the figures were made."""
+    names = ("torch", "pytorch-lightning", "numpy", "scikit-learn", "lightning-gradwatch")
+    versions = ", ".join(f"{name} {_version(name)}" for name in names)
+    kinds = [{r["case"] for r in results if r["sick"] is sick} for sick in (True, False)]
+    size = f"{len(kinds[0])} sick and {len(kinds[1])} healthy configurations, {options.seeds} seeds"
+    steps = f"{len(results)} runs, {sum(r['steps'] for r in results):,} optimizer steps"
+    command = f"python -m benchmarks.zoo --half {options.half} --seeds {options.seeds} --jobs {options.jobs}"
+    machine = f"{os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}, {versions})"
+    return (
+        f"Half: {options.half}. {size}, {steps}; in square brackets: 95 % Wilson intervals.\n"
+        f"Made by `{command}` on {date.today()} in {seconds / 60:.1f} minutes on {machine}."
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def main() -> int:
+    """Runs, writes, prints."""
+    options = arguments()
+    chosen = [c for c in CASES.values() if options.half in (c.half, "all") and fnmatch(c.name, options.only)]
+    start = time.perf_counter()
+    results = run([(c.name, seed) for c in chosen for seed in range(options.seeds)], options.jobs)
+    by_system: dict[str, list[Verdict]] = {}
+    for result in results:
+        for system, verdict in verdicts(result, CASES[result["case"]]).items():
+            by_system.setdefault(system, []).append(verdict)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    text = f"{head(options, results, time.perf_counter() - start)}\n\n{table(by_system)}\n"
+    options.out.write_text(text)
+    options.out.with_suffix(".jsonl").write_text("".join(json.dumps(r) + "\n" for r in results))
+    options.out.with_name(f"{options.out.stem}_mistakes.md").write_text(wrong(by_system.get(OURS, [])) + "\n")
+    print(text)
+    failures = [
+        f"{r['case']} seed {r['seed']}: label contradicted: {r['outcome']}" for r in results if not r["label_ok"]
+    ]
+    failures += [f"{r['case']} seed {r['seed']}: crashed: {r['error']}" for r in results if "error" in r]
+    print(*failures, sep="\n", file=sys.stderr)
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in half precision that overflow or underflow."""
+
+from __future__ import annotations
+
+import torch
+from pytorch_lightning.plugins import MixedPrecision
+from torch import Tensor
+
+from benchmarks.zoo import nets
+from benchmarks.zoo.case import REPORTING, TUNING, sick
+from benchmarks.zoo.sick_nonfinite import log_zero
+from benchmarks.zoo.tasks import digits, sgd, times
+from lightning_gradwatch.events import EventKind as K
+
+STUCK = {K.SCALER_STUCK, K.NONFINITE}
+ROUNDED = {K.DEAD, K.STALLED, K.VANISHING, K.NOT_UPDATED, K.DISCONNECTED}
+
+
+def fp16(**scaler: float) -> MixedPrecision:
+    """fp16 with a GradScaler on the CPU: ``precision="16-mixed"`` alone would silently become bfloat16 there."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", **scaler))  # type: ignore[arg-type]
+
+
+CASES = (
+    sick(
+        "fp16_activations_overflow",
+        TUNING,
+        STUCK,
+        lambda: digits(optimizer=sgd(0.1), x=lambda x: 1e5 * x, plugins=[fp16()]),
+    ),
+    sick(
+        "fp16_scale_does_not_fall",
+        REPORTING,
+        STUCK,
+        lambda: digits(plugins=[fp16(init_scale=2.0**40, backoff_factor=0.999)]),
+    ),
+    sick("fp16_nan_in_the_loss", TUNING, STUCK, lambda: digits(loss=log_zero, plugins=[fp16()])),
+    sick(
+        "fp16_without_scaler_underflow",
+        REPORTING,
+        ROUNDED,
+        lambda: digits(nets.small().half(), sgd(0.1), x=Tensor.half, loss=times(1e-6)),
+    ),
+    sick(
+        "bfloat16_rounds_updates_away",
+        REPORTING,
+        {K.NOT_UPDATED, K.STALLED},
+        lambda: digits(nets.small().bfloat16(), sgd(1e-9), x=Tensor.bfloat16),
+        fault=("not updated", "net.[024].weight"),
+    ),
+)
