@@ -20,7 +20,7 @@ from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.output.console import ensure_visible, start_line, summary_line, tell
 
-CHECKPOINT_KEY = "lightning_gradwatch"
+CHECKPOINT_KEY, LOOKS_KEY = "lightning_gradwatch", "lightning_gradwatch_looks"
 _VERSION = 1
 
 
@@ -65,6 +65,13 @@ class GradientCallback(Peer, LightningCallback):
             tell(trainer, note)
 
     @override
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self._leads(trainer):
+            session = Session.of(trainer)
+            if any(peer.diagnose for peer in session.peers(trainer)):
+                session.diagnosis.begin_batch(trainer, pl_module, batch)
+
+    @override
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         if self._leads(trainer):
             Session.of(trainer).add_loss(trainer, loss)
@@ -77,13 +84,16 @@ class GradientCallback(Peer, LightningCallback):
     @override
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._leads(trainer):
-            Session.of(trainer).finish_batch(trainer)
+            session = Session.of(trainer)
+            session.diagnosis.end_batch(trainer, pl_module)
+            session.finish_batch(trainer)
 
     @override
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._leads(trainer):
             session = Session.of(trainer)
             session.drain(trainer, pl_module)
+            session.writer.flush()
             tell(trainer, summary_line([peer.counts for peer in session.peers(trainer)], session.steps))
 
     @override
@@ -98,12 +108,17 @@ class GradientCallback(Peer, LightningCallback):
     @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._leads(trainer):
-            checkpoint[CHECKPOINT_KEY] = Session.of(trainer).state_dict(mean_over_ranks(trainer))
+            session = Session.of(trainer)
+            checkpoint[CHECKPOINT_KEY] = session.state_dict(mean_over_ranks(trainer))
+            checkpoint[LOOKS_KEY] = session.diagnosis.state_dict()
 
     @override
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._leads(trainer):
-            Session.of(trainer).load_state_dict(checkpoint.get(CHECKPOINT_KEY, {}))
+            session = Session.of(trainer)
+            session.load_state_dict(checkpoint.get(CHECKPOINT_KEY, {}))
+            if LOOKS_KEY in checkpoint:
+                session.diagnosis.load_state_dict(checkpoint[LOOKS_KEY])
 
     @override
     def state_dict(self) -> dict[str, Any]:

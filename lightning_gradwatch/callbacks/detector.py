@@ -14,6 +14,7 @@ from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.ranks import mean_over_ranks
+from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.callbacks.step import Action, StepRecord, StepResult
 from lightning_gradwatch.events import EventKind, GradientEvent
 from lightning_gradwatch.output.console import logger
@@ -41,6 +42,8 @@ class Detector(GradientCallback):
     Attributes:
         events: What was found, the newest last; bounded.
     """
+
+    diagnose = True
 
     def __init__(
         self, *, monitor: str | None, ignore: Sequence[str], include: Patterns, exclude: Patterns, name: str | None
@@ -76,9 +79,13 @@ class Detector(GradientCallback):
             return
         rules = self.rules(record)
         rules.losses.update(self._loss(record))
+        if self.diagnose:
+            rules.learn(Session.of(record.trainer).diagnosis.look)
         view = self.view(record.snapshot)
         for rule, event in rules.findings(view, whole=record.snapshot):
             record.report(self, event, *self.reaction(record, event, rule))
+        if self.diagnose:
+            self._look_closer(record, wanted=rules.wants_look)
 
     @override
     def keep(self, event: GradientEvent) -> None:
@@ -92,7 +99,7 @@ class Detector(GradientCallback):
             return
         for kind, count in self.counts.items():
             label = tag(f"grad_event/{kind}", result.snapshot.optimizer, len(trainer.optimizers), self.name)
-            result.scalars.setdefault(label, count)
+            result.scalars[label] = max(count, result.scalars.get(label, 0))  # a clipper counts less: no recoveries
 
     @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -115,6 +122,18 @@ class Detector(GradientCallback):
         self.events = [GradientEvent.from_dict(event) for event in state["events"]]
         self.tripped = None if state["tripped"] is None else GradientEvent.from_dict(state["tripped"])
         self._rules.load_state_dict(state["rules"])
+
+    def _look_closer(self, record: StepRecord, *, wanted: bool) -> None:
+        """Adds to this step's findings what the batch tells of them, and has the modules looked into."""
+        diagnosis = Session.of(record.trainer).diagnosis
+        for finding in record.findings:
+            if finding.owner is self:
+                finding.event = diagnosis.explain(record, finding.event)
+                diagnosis.look_into(record, self, finding.event)
+        for event in diagnosis.results(record, self):
+            record.report(self, event, "warn")
+        if wanted:
+            diagnosis.look_at_next()
 
     def _loss(self, record: StepRecord) -> float | None:
         if self.monitor is None:

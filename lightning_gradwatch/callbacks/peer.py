@@ -37,6 +37,7 @@ class Peer:
 
     error: ClassVar[type[GradwatchError]] = GradientExplosionError
     wants_max_abs: bool = False
+    diagnose: bool = False
 
     def __init__(self, *, name: str | None, include: Patterns = None, exclude: Patterns = None) -> None:
         if name is not None and not isinstance(name, str):
@@ -82,10 +83,9 @@ class Peer:
         return None
 
     def after_step(self, trainer: Any, result: StepResult) -> None:
-        """Once the step is over and its numbers are on the host: learns, and adds to ``result.scalars`` what is to be
-        logged.
+        """Once the step is over and its numbers are on the host: learns, and adds to ``result.scalars``.
 
-        (Lightning overwrites an attribute named `log`.)
+        (Lightning would overwrite an attribute named `log`.)
         """
 
     def keep(self, event: GradientEvent) -> None:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.deliver import deliver
+from lightning_gradwatch.callbacks.diagnose import Diagnosis
 from lightning_gradwatch.callbacks.peer import Peer
 from lightning_gradwatch.callbacks.ranks import with_culprit
 from lightning_gradwatch.callbacks.settle import settle
@@ -35,6 +36,7 @@ class Session:
         watches: What is known of each optimizer, by its identity.
         writer: The way to the loggers.
         console: The way to the screen.
+        diagnosis: What looks into the modules, on demand.
         stopping: Whether a callback has stopped the training.
         steps: Optimizer steps seen.
     """
@@ -43,6 +45,7 @@ class Session:
         self.watches: dict[int, Watch] = {}
         self.writer = Writer(trainer.loggers)
         self.console = Console()
+        self.diagnosis = Diagnosis()
         self.stopping = False
         self.steps = 0
         self._restored: dict[int, dict[str, Any]] = {}
@@ -50,6 +53,8 @@ class Session:
         self._peers: list[Peer] = []
         self._losses: list[Tensor] = []
         self._minima: tuple[Any, Any] | None = None
+        self._due: dict[int, int] = {}
+        self._unrecorded: dict[int, StepResult] = {}
 
     @staticmethod
     def of(trainer: Any) -> Session:
@@ -91,10 +96,13 @@ class Session:
     @torch.no_grad()
     def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Everything that happens at one optimizer step before it is taken."""
+        if not private.at_boundary(trainer):
+            return
         peers, scaled = self.peers(trainer), private.scaler_of(trainer) is not None
         watch = self.watch(trainer, pl_module, optimizer)
         watch.evaluations += 1
         self.steps += watch.evaluations == 1
+        self.diagnosis.arrive()
         before = self._publish(trainer, watch.arrive())
         if watch.changed():
             watch.renew()
@@ -122,6 +130,13 @@ class Session:
         """
         self._publish(trainer, watch.finish(taken=taken))
 
+    def record(self, optimizer: int, log_step: int) -> None:
+        """Gives a step to the TensorBoard plugin though it is not to be logged: now, or once it is over."""
+        self._due[optimizer] = log_step
+        last = self._unrecorded.get(optimizer)
+        if last is not None and last.snapshot.log_step == log_step:
+            self._record(last)
+
     def finish_batch(self, trainer: Any) -> None:
         """At the end of a batch: steps that were not taken after all are over now.
 
@@ -131,7 +146,7 @@ class Session:
         for watch in self.watches.values():
             if watch.record is not None:
                 watch.leave()
-                self.finish(trainer, watch, taken=not watch.has_hooks)
+                self.finish(trainer, watch, taken=watch.moved_unseen)
         if self.stopping:
             raise StopIteration
 
@@ -150,6 +165,7 @@ class Session:
         """Leaves the Trainer and its optimizers as they were found."""
         session = _sessions.pop(trainer, None)
         if session is not None:
+            session.diagnosis.close()
             for watch in session.watches.values():
                 watch.remove()
             if session._minima is not None:
@@ -181,17 +197,23 @@ class Session:
             for peer in self.peers(trainer):
                 peer.after_step(trainer, result)
             self.writer.scalars(result.scalars, result.snapshot.log_step)
-            if result.recorded:
-                self.writer.record(
-                    result.snapshot,
-                    result.moved,
-                    result.weights,
-                    total_clipped=result.total_clipped,
-                    limit=result.limit,
-                    factor=result.factor,
-                    lr_scale=result.lr_scale,
-                )
+            if result.recorded or self._due.get(result.snapshot.optimizer) == result.snapshot.log_step:
+                self._record(result)
+            else:
+                self._unrecorded[result.snapshot.optimizer] = result
         return result
+
+    def _record(self, result: StepResult) -> None:
+        self._unrecorded.pop(result.snapshot.optimizer, None)
+        self.writer.record(
+            result.snapshot,
+            result.moved,
+            result.weights,
+            total_clipped=result.total_clipped,
+            limit=result.limit,
+            factor=result.factor,
+            lr_scale=result.lr_scale,
+        )
 
     def _end(self, record: StepRecord) -> NoReturn:
         """Ends the training, after everything was written, with the weights from before this step."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_gradwatch.arguments import fraction, one_of, optional, positive, whole_number
+from lightning_gradwatch.arguments import flag, fraction, one_of, optional, positive, whole_number
 from lightning_gradwatch.callbacks.detector import SAMPLE_EVERY, Detector
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.step import Action, StepRecord, Wanted
@@ -25,7 +25,8 @@ class VanishingDetector(Detector):
     Usually enough: `action`, one absolute limit (`min_norm`), `patience`. The other rules compare layers with each
     other and ask whether the loss makes progress, so a model that has converged is not reported. What they find:
     gradients that shrink from layer to layer (`vanishing`), updates too small to matter (`stalled`), gradients that are
-    exactly zero (`dead`), parameters that never got one (`disconnected`), gradients that move nothing (`not_updated`).
+    exactly zero (`dead`), parameters that never got one (`disconnected`), gradients that move nothing (`not_updated`),
+    recurrent layers whose early steps get none (`vanishing_in_time`), units without slope (`saturated`).
 
     Logs ``grad_event/<kind>``, a running count: with each event that is news, and with the Trainer's other scalars.
 
@@ -39,7 +40,8 @@ class VanishingDetector(Detector):
         depth_ratio: A layer whose gradient times weight is below this share of the largest one has vanished; in (0, 1).
         stall_ratio: Median relative update below which nothing moves; in (0, 1).
         dead_steps: Steps in a row with an exactly zero gradient, none, or no effect, that make a layer dead.
-        diagnose: Whether the cause is looked for in the activations of a few batches once something was found.
+        diagnose: Whether the cause is looked for in the activations of three batches once something was found, and
+            whether gradients through time and saturated units are judged, which only hooks can see.
         monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA
             reading it waits for the device.
         ignore: Event kinds to mute, such as ``["dead"]``.
@@ -78,7 +80,7 @@ class VanishingDetector(Detector):
     ) -> None:
         super().__init__(monitor=monitor, ignore=ignore, include=include, exclude=exclude, name=name)
         self.action: Action = one_of("action", action, ("warn", "stop", "abort"))
-        self.diagnose = diagnose
+        self.diagnose = flag("diagnose", diagnose)
         self._settings: dict[str, Any] = {
             "min_norm": optional(positive, "min_norm", min_norm),
             "patience": whole_number("patience", patience),

@@ -23,15 +23,18 @@ from lightning_gradwatch.rules.disconnected import Disconnected
 from lightning_gradwatch.rules.exploding_depth import ExplodingDepth
 from lightning_gradwatch.rules.growth import Growth
 from lightning_gradwatch.rules.limits import AbsoluteLimits
+from lightning_gradwatch.rules.look import Learner, Look
 from lightning_gradwatch.rules.nonfinite import NonFinite
 from lightning_gradwatch.rules.not_updated import NotUpdated
 from lightning_gradwatch.rules.progress import LossHistory, Reduce
 from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.ruleset import RuleSet
+from lightning_gradwatch.rules.saturated import Saturated
 from lightning_gradwatch.rules.spike import Spike
 from lightning_gradwatch.rules.stalled import Stalled
 from lightning_gradwatch.rules.update import UpdateTooLarge
 from lightning_gradwatch.rules.vanishing_depth import VanishingDepth
+from lightning_gradwatch.rules.vanishing_in_time import ExplodingInTime, VanishingInTime
 
 __all__ = [
     "AbsoluteLimits",
@@ -39,17 +42,22 @@ __all__ = [
     "Dead",
     "Disconnected",
     "ExplodingDepth",
+    "ExplodingInTime",
     "Growth",
+    "Learner",
+    "Look",
     "LossHistory",
     "NonFinite",
     "NotUpdated",
     "Reduce",
     "Rule",
     "RuleSet",
+    "Saturated",
     "Spike",
     "Stalled",
     "UpdateTooLarge",
     "VanishingDepth",
+    "VanishingInTime",
     "depth_factor",
     "explosion_rules",
     "speed_spread",
@@ -80,6 +88,7 @@ def explosion_rules(
         "growth": Growth(losses, window=window, factor=growth_factor, patience=patience),
         "depth": ExplodingDepth(losses, patience=patience),
         "update": UpdateTooLarge(losses, limit=max_update_ratio, patience=patience),
+        "time": ExplodingInTime(losses, window=window),
     }
     return RuleSet(rules, losses, ignore)
 
@@ -97,7 +106,7 @@ def vanishing_rules(
 ) -> RuleSet:
     """The rules of `VanishingDetector`, for one optimizer; its arguments, and `reduce` as in `LossHistory`.
 
-    Saturated units and gradients that vanish over time are not in the numbers of a snapshot.
+    Saturated units and gradients that vanish over time are not in a snapshot; they come by `RuleSet.learn`.
     """
     losses = LossHistory(window, reduce)
     rules: dict[str, Rule] = {
@@ -107,5 +116,7 @@ def vanishing_rules(
         "dead": Dead(losses, steps=dead_steps, patience=patience),
         "disconnected": Disconnected(losses, steps=dead_steps, patience=patience),
         "not_updated": NotUpdated(losses, steps=dead_steps, patience=patience),
+        "time": VanishingInTime(losses, window=window),
+        "saturated": Saturated(losses, window=window),
     }
     return RuleSet(rules, losses, ignore)

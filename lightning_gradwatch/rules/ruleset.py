@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lightning_gradwatch.events import EventKind, GradientEvent
+from lightning_gradwatch.rules.look import Learner, Look
 from lightning_gradwatch.rules.nonfinite import NonFinite
 from lightning_gradwatch.rules.progress import LossHistory
 from lightning_gradwatch.rules.rule import Rule
@@ -28,12 +29,24 @@ class RuleSet:
     def __init__(self, rules: Mapping[str, Rule], losses: LossHistory, ignore: Iterable[EventKind | str] = ()) -> None:
         self.rules = dict(rules)
         self.losses = losses
+        self._learners = [rule for rule in rules.values() if isinstance(rule, Learner)]
         self._ignore = {EventKind(kind) for kind in ignore}
 
     @property
     def spike(self) -> Spike | None:
         """The rule whose limit the coming step may be clipped to, if it is in the set."""
         return next((rule for rule in self.rules.values() if isinstance(rule, Spike)), None)
+
+    def learn(self, look: Look | None) -> None:
+        """Hands a look to the rules that learn from looks."""
+        if look is not None:
+            for rule in self._learners:
+                rule.learn(look)
+
+    @property
+    def wants_look(self) -> bool:
+        """Whether a rule has reason to look at the units of the next batch."""
+        return any(rule.wants_look for rule in self._learners)
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """What all rules find at this step. All of them learn, also those whose kinds are ignored."""

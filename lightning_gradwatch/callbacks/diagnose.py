@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Findings that are being looked into: at once from the batch at hand, and from the batches that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from lightning_gradwatch.callbacks.looks import Looks
+from lightning_gradwatch.diagnosis import Evidence, Input, Request, diagnosed, explained, gather, inspect
+from lightning_gradwatch.events import EventKind, GradientEvent, Severity
+from lightning_gradwatch.rules.look import Look
+
+if TYPE_CHECKING:
+    from lightning_gradwatch.callbacks.peer import Peer
+    from lightning_gradwatch.callbacks.step import StepRecord
+
+BATCHES = 3
+"""Batches that are looked at after a finding."""
+
+QUIET_STEPS = 500
+"""Optimizer steps before the same kind of finding is looked into again."""
+
+_AT_ONCE = (EventKind.NONFINITE, EventKind.SPIKE, EventKind.EXPLOSION)
+_LATER = (
+    *_AT_ONCE,
+    EventKind.UPDATE_TOO_LARGE,
+    EventKind.SCALER_STUCK,
+    EventKind.VANISHING,
+    EventKind.STALLED,
+    EventKind.DEAD,
+    EventKind.SATURATED,
+)
+
+
+class Diagnosis:
+    """What is looked into during one fit. That there is a result is the same on all ranks, its words need not be."""
+
+    def __init__(self) -> None:
+        self._looks = Looks()
+        self._closed = False
+        self._batch: Any = None
+        self._requests: list[Request] = []
+        self._asked: dict[tuple[EventKind, int], int] = {}
+
+    @property
+    def look(self) -> Look | None:
+        """The latest that was read for the rules; None before the first."""
+        return self._looks.latest
+
+    def begin_batch(self, trainer: Any, pl_module: nn.Module, batch: Any) -> None:
+        """Keeps the batch at hand, and has read of it what is asked for."""
+        self._looks.release()
+        self._batch = batch
+        if self._closed:
+            return
+        waiting = [request for request in self._requests if request.begun < BATCHES]
+        self._looks.begin(trainer, pl_module, asked=bool(waiting))
+        inputs = self._inputs() if waiting else []
+        for request in waiting:
+            request.begun += 1
+            request.readings.inputs.append(inputs)
+
+    def end_batch(self, trainer: Any, pl_module: Any) -> None:
+        """Lets the batch go."""
+        self._batch = None
+        self.arrive()
+        self._looks.end(trainer, pl_module)
+
+    def arrive(self) -> None:
+        """What was read of a batch before is known now."""
+        numbers = self._looks.arrive()
+        if numbers is None:
+            return
+        for request in self._requests:
+            if request.looks < request.begun:
+                request.looks += 1
+                request.readings.numbers.append(numbers)
+
+    def explain(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
+        """The finding with what the batch at hand tells of it; on CUDA, where the step before is judged, as it is.
+
+        Gradients are equal on all ranks, so all of them have found it and ask each other now whose batch was bad.
+        """
+        if event.kind is not EventKind.NONFINITE or record.lagged or record.snapshot is None:
+            return event
+        single = not record.pl_module.automatic_optimization or record.trainer.accumulate_grad_batches == 1
+        inputs = self._inputs()
+        at_fault = _at_fault(sum(one.nan + one.inf for one in inputs), record.pl_module.device)
+        return explained(event, inputs, record.snapshot.loss, at_fault=at_fault, all_seen=single)
+
+    def look_into(self, record: StepRecord, owner: Peer, event: GradientEvent) -> None:
+        """Has the cause of a finding looked for in the next batches, unless that was done not long ago."""
+        key = event.kind, event.optimizer
+        recently = key in self._asked and event.step - self._asked[key] < QUIET_STEPS
+        if event.kind not in _LATER or event.severity is Severity.INFO or recently or self._closed:
+            return
+        self._asked[key] = event.step
+        then = self._inputs() if event.kind in _AT_ONCE and not record.lagged else []
+        self._requests.append(Request(owner.rank, event, then))
+
+    def look_at_next(self) -> None:
+        """Has the units of the next batch read, for a rule."""
+        self._looks.wanted = True
+
+    def results(self, record: StepRecord, owner: Peer) -> Iterator[GradientEvent]:
+        """What was found out about the findings of one callback and the optimizer of this step."""
+        now = record.snapshot
+        for request in list(self._requests):
+            mine = request.owner == owner.rank and request.event.optimizer == record.where["optimizer"]
+            if now is None or not mine or request.looks < BATCHES:
+                continue
+            self._requests.remove(request)
+            evidence = Evidence()
+            with self._looks.guard:
+                evidence = gather(request.readings, now, record.pl_module)
+            yield diagnosed(request.event, request.then, evidence, request.looks, now)
+
+    def close(self) -> None:
+        """Leaves no hook and no reference behind."""
+        self._looks.release()
+        self._batch = None
+        self._requests.clear()
+        self._closed = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rules are to see next, and what is being looked into."""
+        self.arrive()
+        return {
+            "looks": self._looks.state_dict(),
+            "requests": [request.to_dict() for request in self._requests],
+            "asked": [[kind.value, optimizer, step] for (kind, optimizer), step in self._asked.items()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state` was taken."""
+        self._looks.load_state_dict(state["looks"])
+        self._requests = [Request.from_dict(request) for request in state["requests"]]
+        self._asked = {(EventKind(kind), optimizer): step for kind, optimizer, step in state["asked"]}
+
+    def _inputs(self) -> list[Input]:
+        with self._looks.guard:
+            return inspect(self._batch)
+        return []
+
+
+def _at_fault(bad: int, device: torch.device) -> list[int]:
+    """The ranks that have bad values; empty without ranks."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return []
+    counts = torch.zeros(dist.get_world_size(), device=device)
+    counts[dist.get_rank()] = bad
+    dist.all_reduce(counts)
+    return [rank for rank, count in enumerate(counts.tolist()) if count]

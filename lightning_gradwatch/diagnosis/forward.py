@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A look at one forward pass: the scale of each layer's input and output, and the units that do not respond.
+
+Activation functions are seen where they are called, as modules or as functions. Those inside fused kernels are not,
+except for the output of `nn.RNN`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from lightning_gradwatch.diagnosis.guard import Guard
+from lightning_gradwatch.sharding import local
+
+_SLOPE = 0.05  # of the maximum
+_FUNCTIONS = ("relu", "tanh", "sigmoid")
+_CHANNELS_FIRST = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm")
+
+
+class ForwardProbe:
+    """Reads one batch; nothing is attached before `attach` or after `detach`.
+
+    Args:
+        module: Its layers are read: modules that own parameters.
+        guard: Catches what goes wrong in here.
+
+    Attributes:
+        layers: Their names.
+    """
+
+    def __init__(self, module: nn.Module, guard: Guard) -> None:
+        self.guard = guard
+        self._modules = {
+            name: m for name, m in module.named_modules() if any(True for _ in m.parameters(recurse=False))
+        }
+        self.layers = list(self._modules)
+        self._handles: list[Any] = []
+        self._mode: _Calls | None = None
+        self._layer, self._unit_axis = "", -1
+        self._numbers: dict[str, Tensor] = {}
+
+    def attach(self) -> None:
+        """From here on until `detach`, forward passes in this thread are read."""
+        for name, layer in self._modules.items():
+            self._handles.append(layer.register_forward_hook(partial(self._layer_done, name)))
+        self._mode = _Calls(self)
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def detach(self) -> None:
+        """Leaves no hook behind."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if self._mode is not None:
+            mode, self._mode = self._mode, None
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def take(self) -> dict[str, Tensor]:
+        """What was read: single numbers on the device, in the order of the pass.
+
+        Their names: ``in <layer>``, ``out <layer>`` (rms); ``silent <function> <layer>``, ``flat <function> <layer>``
+        (shares).
+        """
+        numbers, self._numbers = self._numbers, {}
+        return numbers
+
+    @torch.no_grad()
+    def units(self, function: str, out: object) -> None:
+        """Reads the output of an activation function."""
+        if not isinstance(out, Tensor) or not out.numel():
+            return
+        out = local(out)
+        what = "silent" if function == "relu" else "flat"
+        self._put(
+            f"{what} {function} {self._layer}",
+            _silent(out, self._unit_axis) if what == "silent" else _flat(function, out),
+        )
+
+    def _layer_done(self, name: str, module: nn.Module, args: object, out: object) -> None:
+        with self.guard, torch.no_grad():
+            self._layer = name
+            self._unit_axis = 1 if type(module).__name__.startswith(_CHANNELS_FIRST) else -1
+            for side, value in (("in", args), ("out", out)):
+                tensor = _first(value)
+                if tensor is not None:
+                    self._put(f"{side} {name}", _rms(tensor))
+            if isinstance(module, nn.RNN) and module.nonlinearity == "tanh":
+                self.units("tanh", _first(out))
+
+    def _put(self, what: str, number: Tensor) -> None:
+        self._numbers.pop(what, None)  # a layer that is used again is read again, at its later place
+        self._numbers[what] = number
+
+
+class _Calls(TorchFunctionMode):
+    """Sees the calls of activation functions."""
+
+    def __init__(self, probe: ForwardProbe) -> None:
+        super().__init__()
+        self._probe = probe
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        out = func(*args, **(kwargs or {}))
+        function = getattr(func, "__name__", "").rstrip("_")
+        if function in _FUNCTIONS:
+            with self._probe.guard:
+                self._probe.units(function, out)
+        return out
+
+
+def _first(value: object) -> Tensor | None:
+    """The floating-point tensor that comes first in arguments or results."""
+    while isinstance(value, (tuple, list)) and len(value):
+        value = value[0]
+    return local(value) if isinstance(value, Tensor) and value.is_floating_point() and value.numel() else None
+
+
+def _rms(tensor: Tensor) -> Tensor:
+    values = tensor.detach().float()
+    largest = values.abs().amax()
+    return (values / largest.clamp(min=1e-30)).square().mean().sqrt() * largest
+
+
+def _silent(out: Tensor, axis: int) -> Tensor:
+    """Share of units that are 0 on the whole batch; a unit is a channel where a convolution came before."""
+    units = out.detach().movedim(axis if out.dim() > 2 else -1, 0).reshape(out.shape[axis if out.dim() > 2 else -1], -1)
+    return (units == 0).all(dim=1).float().mean()
+
+
+def _flat(function: str, out: Tensor) -> Tensor:
+    """Share of outputs where the derivative is below 5 % of its maximum."""
+    y = out.detach().float()
+    slope = 1 - y.square() if function == "tanh" else 4 * y * (1 - y)
+    return (slope < _SLOPE).float().mean()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a batch holds: NaN, inf, and values far from order 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_MOST_TENSORS = 16
+_DEEPEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One tensor of a batch.
+
+    Attributes:
+        path: How to reach it from `batch`, such as ``batch["x"]`` or ``batch[0]``.
+        nan: How many NaN it holds.
+        inf: How many infinities.
+        rms: Root mean square; not finite where an entry is not.
+        largest: Largest absolute entry, likewise.
+    """
+
+    path: str
+    nan: int
+    inf: int
+    rms: float
+    largest: float
+
+
+@torch.no_grad()
+def inspect(batch: object) -> list[Input]:
+    """The floating-point tensors of a batch, at most 16 of them; on CUDA this waits for the device."""
+    found = [(path, tensor) for path, tensor in _tensors(batch, "batch", _DEEPEST) if tensor.numel()][:_MOST_TENSORS]
+    return [Input(path, *_numbers(tensor)) for path, tensor in found]
+
+
+def nonfinite(inputs: Sequence[Input]) -> str:
+    """``batch["x"] holds 3 NaN and 1 inf``, for each tensor with any; empty if there is none."""
+    parts = []
+    for one in inputs:
+        kinds = [f"{count} {what}" for what, count in (("NaN", one.nan), ("inf", one.inf)) if count]
+        if kinds:
+            parts.append(f"{one.path} holds {' and '.join(kinds)}")
+    return ", ".join(parts)
+
+
+def _numbers(tensor: Tensor) -> tuple[int, int, float, float]:
+    values = tensor.detach().float()
+    nan, inf = torch.stack([values.isnan().sum(), values.isinf().sum()]).tolist()
+    largest = float(values.abs().amax())
+    # Divided first: the square of 1e30 is beyond float32.
+    rms = float((values / largest).square().mean().sqrt() * largest) if largest > 0 else largest
+    return int(nan), int(inf), rms, largest
+
+
+def _tensors(value: object, path: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+    """Tensors within lists, tuples, mappings and objects with attributes (dataclasses, graphs), with their paths."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() and value.layout is torch.strided:
+            yield path, value
+        return
+    if depth == 0 or isinstance(value, (str, bytes, torch.nn.Module)):
+        return
+    for step, part in _parts(value):
+        yield from _tensors(part, path + step, depth - 1)
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield f'["{key}"]' if isinstance(key, str) else f"[{key!r}]", part
+    elif isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        for i, part in enumerate(value):
+            yield f"[{i}]", part
+    else:  # named tuples, dataclasses, graphs
+        names = (
+            getattr(value, "_fields", None) or vars(value)
+            if hasattr(value, "__dict__") or hasattr(value, "_fields")
+            else ()
+        )
+        for name in names:
+            yield f".{name}", getattr(value, name)
