@@ -106,10 +106,11 @@ class Peer:
         if self.include is None and not self.exclude:
             return None, layout
         if self._selected is None or self._selected[0] is not layout:
-            chosen = np.array([i for i, name in enumerate(layout.names) if self._chosen(name)], dtype=np.intp)
+            chosen = np.array([i for i, name in enumerate(layout.names) if self.chosen(name)], dtype=np.intp)
             self._selected = layout, (chosen, layout.select(chosen))
         return self._selected[1]
 
-    def _chosen(self, name: str) -> bool:
+    def chosen(self, name: str) -> bool:
+        """Whether `include` and `exclude` leave a parameter of this name."""
         inside = self.include is None or any(fnmatchcase(name, pattern) for pattern in self.include)
         return inside and not any(fnmatchcase(name, pattern) for pattern in self.exclude)

@@ -13,8 +13,9 @@ from lightning_gradwatch.arguments import flag, fraction, one_of, optional, posi
 from lightning_gradwatch.callbacks.detector import SAMPLE_EVERY, Detector
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.step import Action, StepRecord, Wanted
+from lightning_gradwatch.callbacks.strays import left_out, strays
 from lightning_gradwatch.errors import VanishingGradientError
-from lightning_gradwatch.events import GradientEvent, Severity
+from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules import RuleSet, vanishing_rules
 from lightning_gradwatch.rules.progress import Reduce
 
@@ -102,6 +103,16 @@ class VanishingDetector(Detector):
     @override
     def make_rules(self, reduce: Reduce | None) -> RuleSet:
         return vanishing_rules(**self._settings, reduce=reduce)
+
+    @override
+    def judge(self, record: StepRecord) -> None:
+        super().judge(record)
+        steps = self._settings["dead_steps"]
+        if record.snapshot is None or record.snapshot.step != steps or EventKind.NOT_UPDATED.value in self.ignore:
+            return
+        names = [name for name in strays(record.trainer, record.pl_module) if self.chosen(name)]
+        if names:
+            record.report(self, left_out(record.snapshot, names, steps), "warn")
 
     @override
     def reaction(self, record: StepRecord, event: GradientEvent, rule: str) -> tuple[Action, str]:
