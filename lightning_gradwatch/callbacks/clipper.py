@@ -16,6 +16,7 @@ from lightning_gradwatch.arguments import one_of, whole_number
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.budget import SkipBudget
+from lightning_gradwatch.callbacks.engine import refuse_unskipped
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult
@@ -98,6 +99,8 @@ class AdaptiveClipper(GradientCallback):
 
     @override
     def begin(self, watch: Watch) -> None:
+        if watch.is_engine:
+            self._check_engine(watch)
         cut = watch.meter.sharding.rows_cut
         if not isinstance(self.law, UnitwiseClip) or not cut:
             return
@@ -137,7 +140,7 @@ class AdaptiveClipper(GradientCallback):
         hits = self._hits.setdefault(result.snapshot.optimizer, [])
         hits.append(hit)
         del hits[:-RATE_STEPS]
-        if is_logged(trainer, result.snapshot.log_step):
+        if result.notable or is_logged(trainer, result.snapshot.log_step):
             where = result.snapshot.optimizer, len(trainer.optimizers), self.name
             if limits and math.isfinite(min(limits)):
                 result.scalars[tag("grad_clip/threshold", *where)] = min(limits)
@@ -159,6 +162,16 @@ class AdaptiveClipper(GradientCallback):
         self._laws.load_state_dict(state["laws"])
         self._budgets.load_state_dict(state["budgets"])
         self._nonfinite.load_state_dict(state["nonfinite"])
+
+    def _check_engine(self, watch: Watch) -> None:
+        partial = self.per == "group" or self.members(watch.meter.layout) is not None
+        if isinstance(self.law, ElementwiseLaw) or partial:
+            what = f"{self.law!r}" if not partial else "`per`, `include` and `exclude`"
+            raise GradwatchError(
+                f"AdaptiveClipper cannot apply {what} under DeepSpeed, which clips by itself, by one norm over all"
+                " parameters. Use a norm law for all of them, such as NormClip or ZScoreClip, or FSDP2."
+            )
+        refuse_unskipped(watch)
 
     def _parts(self, watch: Watch) -> Iterator[tuple[Members, Law | ElementwiseLaw]]:
         """Which parameters each law limits."""

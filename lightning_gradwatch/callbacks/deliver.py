@@ -7,15 +7,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lightning_gradwatch.callbacks.step import Finding, StepRecord
-from lightning_gradwatch.events import EventKind, GradientEvent
+from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.output.markdown import as_markdown
 from lightning_gradwatch.output.tags import tag
 
 if TYPE_CHECKING:
     from lightning_gradwatch.callbacks.session import Session
 
-MOST_RECORDS = 1000
-"""Events of one kind whose full text goes to the TensorBoard plugin; a storm of them would fill the disk."""
+
+def is_kept(count: int) -> bool:
+    """Whether the TensorBoard plugin gets event number `count` of its kind, from 1.
+
+    It gets each of the first hundred, then one in ten, from a thousand on one in a hundred, and so on: a storm of them
+    would fill the disk.
+    """
+    one_in: int = 10 ** max(len(str(count)) - 2, 0)
+    return count % one_in == 0
 
 
 def deliver(record: StepRecord, session: Session) -> None:
@@ -35,6 +42,8 @@ def deliver(record: StepRecord, session: Session) -> None:
 
 def action_taken(record: StepRecord, finding: Finding) -> str:
     """What was done at this step, whoever wanted it."""
+    if finding.event.severity is Severity.INFO:
+        return "nothing, for information"
     remark = f" ({finding.remark})" if finding.remark else ""
     if record.ending is not None:
         ended = "aborted" if record.ending.action == "abort" else "stopped"
@@ -50,9 +59,10 @@ def action_taken(record: StepRecord, finding: Finding) -> str:
 def _announce(record: StepRecord, finding: Finding, session: Session) -> None:
     event, optimizers = finding.event, len(record.trainer.optimizers)
     count = finding.owner.counts.get(event.kind.value, 1)
-    if count <= MOST_RECORDS:
+    is_news = session.console.is_news(event, prints=record.trainer.is_global_zero)
+    if is_news or is_kept(count):
         session.writer.event(event)
-    if session.console.is_news(event, prints=record.trainer.is_global_zero):
+    if is_news:
         label = tag(f"grad_event/{event.kind.value}", event.optimizer, optimizers, finding.owner.name)
         record.scalars[label] = count
         session.writer.text(label, as_markdown(event), event.log_step)

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from lightning_gradwatch.arguments import optional, whole_number
+from lightning_gradwatch.arguments import flag, optional, whole_number
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
+from lightning_gradwatch.callbacks.deliver import is_kept
 from lightning_gradwatch.callbacks.epoch import EpochAggregate
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.notes import later_edits
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult, Wanted
+from lightning_gradwatch.events import GradientEvent, Severity
 from lightning_gradwatch.output.curves import headline, per_layer
 from lightning_gradwatch.output.merging import Merging
 from lightning_gradwatch.output.tags import is_logged, tag
@@ -30,8 +32,7 @@ _EPOCH_STEMS = {
 
 
 class GradientNormLogger(GradientCallback):
-    """Logs the norms of the gradients: in total and per layer, before and after clipping, with the true relative
-    update.
+    """Logs the norms of the gradients, in total and per layer, before and after clipping, and the relative updates.
 
     Norms are L2, over the parameters of one optimizer, of the gradient as the optimizer would see it: accumulated,
     unscaled, whole across ranks. Values are logged at the steps where ``self.log`` logs, to all loggers of the Trainer.
@@ -87,11 +88,14 @@ class GradientNormLogger(GradientCallback):
     ) -> None:
         super().__init__(name=name, include=include, exclude=exclude)
         self.every_n_steps = optional(whole_number, "every_n_steps", every_n_steps)
-        self.per_layer, self.update_ratio, self.prog_bar = per_layer, update_ratio, prog_bar
+        self.per_layer = flag("per_layer", per_layer)
+        self.update_ratio = flag("update_ratio", update_ratio)
+        self.prog_bar = flag("prog_bar", prog_bar)
         self.max_layers = whole_number("max_layers", max_layers)
         self.histograms_every_n_steps = optional(whole_number, "histograms_every_n_steps", histograms_every_n_steps)
         self._epoch: Keyed[tuple[str, int], EpochAggregate] = Keyed()
         self._merging: tuple[Layout, Merging] | None = None
+        self._event_steps = 0
 
     @override
     def conclude(self, record: StepRecord) -> None:
@@ -115,14 +119,23 @@ class GradientNormLogger(GradientCallback):
             return
         if snapshot.epoch == trainer.current_epoch:  # else it was taken in at the end of its epoch
             self._aggregate(snapshot)
-        if not self._logs(trainer, snapshot.log_step):
+        logs = self._logs(trainer, snapshot.log_step)
+        if not logs and not result.notable:
             return
-        result.recorded = True
+        result.recorded = logs
         values = headline(snapshot, result.total_clipped, result.moved, result.weights)
         self._publish(trainer, {self._tag(stem, trainer, snapshot.optimizer): value for stem, value in values.items()})
-        if self.per_layer:
+        if self.per_layer and logs:
             values |= self._layers(result)
         result.scalars.update({self._tag(stem, trainer, snapshot.optimizer): value for stem, value in values.items()})
+
+    def on_gradient_event(self, trainer: Any, pl_module: Any, event: GradientEvent) -> None:
+        """Records the step of the event, so that the TensorBoard plugin can show what happened there."""
+        if event.severity is Severity.INFO:
+            return
+        self._event_steps += 1
+        if is_kept(self._event_steps):
+            Session.of(trainer).record(event.optimizer, event.log_step)
 
     @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:

@@ -44,6 +44,12 @@ def gradient_scale(trainer: Any, optimizer: Optimizer) -> Tensor | float | None:
     return None if unscaled else loss_scale(trainer)
 
 
+def at_boundary(trainer: Any) -> bool:
+    """Whether an optimizer step is due. DeepSpeed accumulates by itself, and there the hook comes at every batch."""
+    engine = getattr(trainer.strategy, "deepspeed_engine", None) if hasattr(trainer.strategy, "zero_stage_3") else None
+    return engine is None or bool(engine.is_gradient_accumulation_boundary())
+
+
 def log_step(trainer: Any) -> int:
     """The step axis of ``self.log``: batches that stepped, where `global_step` counts each of several optimizers."""
     return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))

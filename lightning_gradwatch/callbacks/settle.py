@@ -18,6 +18,9 @@ from lightning_gradwatch.snapshot import Floats, joint
 Norms = Tensor | Floats
 Factor = Tensor | float
 
+CLIP_EPS = 1e-6
+"""What DeepSpeed adds to the norm before it divides by it."""
+
 
 def settle(record: StepRecord) -> None:
     """Carries the wishes out: an end beats a skip, a skip beats a clip.
@@ -52,7 +55,7 @@ def _apply_elementwise(record: StepRecord, *, host: bool) -> Norms:
         spoken = set(reading.held if members is None else members)
         chosen = [(k, i) for k, i in enumerate(reading.held) if i in spoken]
         law.apply_(
-            [local(meter.parameters[i].detach()) for _, i in chosen],
+            [local(meter.parameters[i]) for _, i in chosen],
             [_with_rows(meter.parameters[i], reading.gradients[k]) for k, i in chosen],
             [meter.layout.names[i] for _, i in chosen],
             1.0 if record.scale is None else record.scale,
@@ -69,6 +72,8 @@ def _with_rows(parameter: Tensor, values: Tensor) -> Tensor:
 
 def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members]]) -> Norms:
     """Multiplies the gradients; the norms that are left [P]."""
+    if record.watch.is_engine:
+        return _limit_engine(record, norms, factors)
     reading = record.reading
     record.watch.meter.share(reading)
     applied = torch.ones_like(norms) if isinstance(norms, Tensor) else np.ones_like(norms)
@@ -78,6 +83,13 @@ def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members
         applied[members] = factor
         record.factor = _least([record.factor, factor])
     return norms * applied
+
+
+def _limit_engine(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members]]) -> Norms:
+    """Has DeepSpeed clip to what the factors, which are all of all parameters there, leave; the norms left [P]."""
+    record.factor = _least([factor for factor, _ in factors])
+    record.watch.limit_engine(float(record.factor * (_norm(norms, None) + CLIP_EPS)))
+    return norms * record.factor
 
 
 def _partition(factors: list[tuple[Factor, Members]], size: int) -> list[tuple[list[int], Factor]]:

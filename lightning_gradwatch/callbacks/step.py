@@ -113,6 +113,7 @@ class StepResult:
         scalars: What goes to the loggers, by tag.
         limit: The clip limit that was in force; inf where nothing was limited yet, None without a clip law.
         lr_scale: What the learning rate was multiplied by.
+        notable: Whether something new was found at this step, so that it is logged out of turn.
         recorded: Whether the TensorBoard plugin is to get this step, with all its layers.
     """
 
@@ -126,3 +127,7 @@ class StepResult:
     limit: float | None = None
     lr_scale: float = 1.0
     recorded: bool = False
+    notable: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.notable = bool(self.scalars)  # so far they hold nothing but events

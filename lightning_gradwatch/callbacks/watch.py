@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
+from lightning_gradwatch import zero
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.pending import Pending
 from lightning_gradwatch.callbacks.skipping import Rollback, skip_on_host
@@ -38,6 +39,7 @@ class Watch:
         groups: The parameters of each parameter group, as indices.
         record: The step that was judged and is not over.
         pending: The step before, where its numbers are still on their way to the host.
+        is_engine: Whether DeepSpeed steps the optimizer.
         stepping: Whether ``optimizer.step`` is under way.
         evaluations: How often this step's gradients were seen: LBFGS asks for them several times.
         on_begin: Called when ``optimizer.step`` begins.
@@ -59,17 +61,22 @@ class Watch:
         self._roll_back = False
         self._told_to_skip = False
         self._handles: list[Any] = []
-        if hasattr(optimizer, "register_step_post_hook"):  # ZeRO's wrappers have none
+        self.is_engine = zero.is_engine(optimizer)
+        self._own_limit: float | None = None
+        inner: Any = getattr(optimizer, "optimizer", None) if self.is_engine else optimizer
+        if hasattr(inner, "register_step_post_hook"):
+            # DeepSpeed steps its inner optimizer once for each group: there the end of the batch ends the step.
+            over = self.leave if self.is_engine else self._taken
             self._handles = [
-                optimizer.register_step_pre_hook(lambda *_: self._begin()),
-                optimizer.register_step_post_hook(lambda *_: self._taken()),
+                inner.register_step_pre_hook(lambda *_: self._begin()),
+                inner.register_step_post_hook(lambda *_: over()),
             ]
         self.renew()
 
     @property
-    def has_hooks(self) -> bool:
-        """Whether the optimizer tells when a step has been taken."""
-        return bool(self._handles)
+    def moved_unseen(self) -> bool:
+        """Whether a step that was not reported as taken may have moved the weights all the same."""
+        return not getattr(self.optimizer, "overflow", False) if self.is_engine else not self._handles
 
     @property
     def on_cuda(self) -> bool:
@@ -87,8 +94,8 @@ class Watch:
         self.probe = UpdateProbe(self.meter)
         place = {id(p): i for i, p in enumerate(parameters)}
         self.groups = [
-            np.array([place[id(p)] for p in group["params"] if id(p) in place], dtype=np.intp)
-            for group in self.optimizer.param_groups
+            np.array([place[id(p)] for p in group if id(p) in place], dtype=np.intp)
+            for group in zero.groups(self.optimizer)
         ]
         self._ratios: Floats | None = None
         self._weights: Floats | None = None
@@ -101,7 +108,7 @@ class Watch:
 
     def measure(self, trainer: Any, pl_module: Any, losses: list[Tensor], *, max_abs: bool) -> StepRecord:
         """Reads this step's gradients; on CUDA without waiting."""
-        scale = private.gradient_scale(trainer, self.optimizer)
+        scale = zero.loss_scale(self.optimizer) or private.gradient_scale(trainer, self.optimizer)
         reading = self.meter.read(scale=scale, max_abs=max_abs)
         numbers: dict[str, Tensor | Floats] = {"norms": reading.norms}
         numbers["present"] = (
@@ -111,7 +118,7 @@ class Watch:
             numbers["max_abs"] = reading.max_abs
         if losses:
             numbers["loss"] = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-        loss_scale = private.loss_scale(trainer)
+        loss_scale = zero.loss_scale(self.optimizer) or private.loss_scale(trainer)
         if loss_scale is not None:
             numbers["loss_scale"] = torch.as_tensor(loss_scale)
         self._weights_due -= 1
@@ -139,9 +146,16 @@ class Watch:
             self.probe.arm(most_bytes=SAMPLE_BYTES)
 
     def skip(self, record: StepRecord) -> None:
-        """Makes the coming step a no-op."""
+        """Makes the coming step a no-op; DeepSpeed skips a non-finite one by itself."""
+        if self.is_engine:
+            return
         self._roll_back = self._rollback is not None
         skip_on_host(self.meter.parameters, scaled=record.scale is not None)
+
+    def limit_engine(self, max_norm: float) -> None:
+        """Has DeepSpeed clip the coming step, to no more than its own limit."""
+        self._own_limit = own = float(self.optimizer.clip_grad)  # type: ignore[attr-defined]
+        self.optimizer.clip_grad = min(max_norm, own or max_norm)  # type: ignore[attr-defined]
 
     def skip_on_device(self, found_inf: Tensor) -> None:
         """Makes the coming step a no-op where `found_inf` is 1.0, which the host does not know yet."""
@@ -151,11 +165,13 @@ class Watch:
     def finish(self, *, taken: bool) -> StepResult | None:
         """The result of the step that is over now; None if there is none, or its numbers still have to travel."""
         record, self.record = self.record, None
+        if self._own_limit is not None:
+            self.optimizer.clip_grad, self._own_limit = self._own_limit, None  # type: ignore[attr-defined]
         if record is None:
             self.probe.clear()
             return None
         numbers: dict[str, Tensor | Floats] = {}
-        if record.edited and taken:
+        if record.edited and taken and not self.is_engine:
             record.total_clipped = torch.linalg.vector_norm(self.meter.read().norms)
         if self.probe.indices and taken:
             numbers["moved"], numbers["before"] = self.probe.measure()
@@ -267,7 +283,7 @@ class Watch:
 
     def _trained(self) -> list[Tensor]:
         """What the optimizer holds and is not frozen."""
-        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        return [p for group in zero.groups(self.optimizer) for p in group if p.requires_grad]
 
     def _begin(self) -> None:
         self.stepping = True

@@ -83,13 +83,17 @@ def start_line(trainer: Any, watches: Sequence[Watched], acts: Sequence[str]) ->
         acts: What each callback will do, empty for those that only watch.
     """
     optimizers = ", ".join(
-        f"{len(watch.meter.layout.layers)} layers with {len(watch.meter.layout.names)} parameter tensors"
-        f" under {type(watch.optimizer).__name__}"
+        f"{_count(len(watch.meter.layout.layers), 'layer')} with"
+        f" {_count(len(watch.meter.layout.names), 'parameter tensor')} under {type(watch.optimizer).__name__}"
         for watch in watches
     )
     acting = "; ".join(act for act in acts if act) or "nothing, it only watches"
     strategy = type(trainer.strategy).__name__.removesuffix("Strategy")
     return f"[gradwatch] watching {optimizers} ({strategy}, precision {trainer.precision}); acts: {acting}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def summary_line(counts: Iterable[Mapping[str, int]], steps: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -12,9 +13,13 @@ from torch import Tensor
 
 from lightning_gradwatch.events import GradientEvent
 from lightning_gradwatch.output.curves import step_of
+from lightning_gradwatch.output.layout import add_layout
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 logger = logging.getLogger("lightning_gradwatch")
+
+FIRST_PICTURE = 32
+"""Logged steps before the first heat-map image; the next come after twice as many each, and one at the end."""
 
 
 class Writer:
@@ -28,9 +33,15 @@ class Writer:
         self._loggers = list(loggers)
         self._histories: dict[tuple[int, int], Any] = {}
         self._broken: set[tuple[int, str]] = set()
+        self._laid_out = False
+        self._recorded = self._drawn = 0
+        self._last_step = 0
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """One point for each tag, in one record where it is TensorBoard: a call for each takes ten times as long."""
+        if values and not self._laid_out:
+            self._laid_out = True
+            self._tensorboard("the layout of its charts", add_layout)
         if values:
             self._each("scalars", lambda target: _scalars(target, values, step))
 
@@ -61,6 +72,9 @@ class Writer:
             board._get_file_writer().add_summary(summary, snapshot.log_step)
 
         self._tensorboard("records", write)
+        self._recorded, self._last_step = self._recorded + 1, snapshot.log_step
+        if self._recorded >= FIRST_PICTURE and self._recorded.bit_count() == 1:
+            self._draw()
 
     def event(self, event: GradientEvent) -> None:
         """One event, for the TensorBoard plugin."""
@@ -77,8 +91,21 @@ class Writer:
         return self._histories.setdefault((id(board), optimizer), RunHistory(optimizer))
 
     def flush(self) -> None:
-        """Everything to the disk, before an end that may be hard."""
+        """Everything to the disk, with the heat map as it is now, before an end that may be hard."""
+        self._draw()
         self._each("its buffer", lambda target: target.save())
+
+    def _draw(self) -> None:
+        """The heat maps, from what the event files hold: nothing has to be remembered for them. They need Pillow."""
+
+        def write(board: Any) -> None:
+            from lightning_gradwatch.output.picture import add_heatmaps
+
+            add_heatmaps(board, self._last_step)
+
+        if self._drawn != self._recorded and find_spec("PIL") is not None:
+            self._drawn = self._recorded
+            self._tensorboard("heat maps", write)
 
     def _tensorboard(self, what: str, write: Callable[[Any], object]) -> None:
         def write_if_tensorboard(target: Any) -> None:

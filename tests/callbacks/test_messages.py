@@ -162,7 +162,7 @@ t.fit(M(), DataLoader(TensorDataset(torch.zeros(2))))
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     ours = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("[gradwatch]")]
     assert [line.split(":")[0] for line in ours] == [
-        "[gradwatch] watching 1 layers with 1 parameter tensors under SGD (SingleDevice, precision 32-true); acts",
+        "[gradwatch] watching 1 layer with 1 parameter tensor under SGD (SingleDevice, precision 32-true); acts",
         "[gradwatch] ALARM explosion",
         "[gradwatch] 2 optimizer steps",
     ]
