@@ -4,7 +4,9 @@
 Names are imported on first use: TensorBoard imports this package for its plugin, and needs neither torch nor Lightning.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,3 +78,12 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  module protocol, PEP 562
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing the module `measure` binds it to this name, which belongs to the function.
+        super().__setattr__(name, getattr(value, name) if isinstance(value, ModuleType) and name in _HOME else value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -55,9 +55,10 @@ def one_of(name: str, value: object, allowed: Sequence[S]) -> S:
     choices = "one of " + ", ".join(f'"{choice}"' for choice in allowed)
     if not isinstance(value, str):
         raise TypeError(_wrong(name, value, choices))
-    if value not in allowed:
-        raise ValueError(_wrong(name, value, choices))
-    return value
+    for choice in allowed:
+        if choice == value:
+            return choice
+    raise ValueError(_wrong(name, value, choices))
 
 
 def patterns(name: str, value: object) -> tuple[str, ...]:
@@ -69,6 +70,13 @@ def patterns(name: str, value: object) -> tuple[str, ...]:
     if "" in given:
         raise ValueError(_wrong(name, value, allowed))
     return tuple(given)
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False; what merely counts as true, such as "no", is not taken."""
+    if not isinstance(value, bool):
+        raise TypeError(_wrong(name, value, "True or False"))
+    return value
 
 
 def optional(check: Callable[[str, object], T], name: str, value: object) -> T | None:

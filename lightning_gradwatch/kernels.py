@@ -19,10 +19,9 @@ _foreach_sub: Callable[..., list[Tensor]] | None = getattr(torch, "_foreach_sub"
 
 
 def norms(tensors: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
-    """L2 norms [n], real, on the device of the first tensor, accumulated in `dtype` or in the tensor's own if that is
-    wider.
+    """L2 norms [n], real, on the device of the first tensor.
 
-    Half precision by itself would overflow at 65504.
+    They are accumulated in `dtype`, or in the tensor's own type if that is wider: half precision overflows at 65504.
 
     Args:
         tensors: n >= 1 dense tensors, any shape, real or complex, any mix of devices and types.
@@ -39,8 +38,7 @@ def norms(tensors: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> Tens
 
 
 def max_abs(tensors: Sequence[Tensor]) -> Tensor:
-    """Largest absolute entry of all, 0-dim float32, on the device of the first; NaN if an entry is, 0 if there are
-    none.
+    """Largest absolute entry of all, 0-dim float32, on the device of the first; NaN if one is, 0 if there are none.
 
     ``aminmax`` reads at the speed of memory; the infinity norm takes twelve times as long on a CPU.
     """

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradwatch import kernels
-from lightning_gradwatch.sharding import Sharding, local, local_gradient, settled_gradient
+from lightning_gradwatch.sharding import Sharding, gradient_of, local, local_gradient, settled_gradient
 from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot, Layout
 
-_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_WRAPPERS = ("_orig_mod.", "_forward_module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Meter:
 
     def read(self, *, scale: float | Tensor | None = None, max_abs: bool = False) -> Reading:
         """Reads ``p.grad`` of every parameter; issues work on the device but does not wait for it."""
-        found = [parameter.grad for parameter in self.parameters]
+        found = [gradient_of(parameter) for parameter in self.parameters]
         held = [i for i, gradient in enumerate(found) if gradient is not None]
         gradients = [local_gradient(g, p) for g, p in zip(found, self.parameters, strict=True) if g is not None]
         norms, present = self._whole(self._norms(gradients, held, torch.float32), held)
@@ -103,7 +103,7 @@ class Meter:
     def weight_norms(self, of: Sequence[int] | None = None) -> Tensor:
         """[P] L2 norms of the weights, or those of some parameters, on the device."""
         indices = range(len(self.parameters)) if of is None else of
-        parts = [local(self.parameters[i].detach()) for i in indices]
+        parts = [local(self.parameters[i]) for i in indices]
         return self.whole_norms(kernels.norms(parts) if parts else torch.zeros(0), indices)
 
     def whole_norms(self, norms: Tensor, indices: Sequence[int]) -> Tensor:
@@ -117,7 +117,7 @@ class Meter:
         """[P] of this rank's parts."""
         if not gradients:
             return torch.zeros(len(self.parameters), device=self._device)
-        norms = kernels.norms(gradients, dtype)
+        norms = kernels.norms(gradients, dtype).to(self._device)  # ZeRO may keep gradients on the host
         if len(held) == len(self.parameters):
             return norms
         full = norms.new_zeros(len(self.parameters))
@@ -147,7 +147,7 @@ class Meter:
         return largest
 
     def _remeasured(self, suspect: Sequence[int], reading: Reading) -> Tensor:
-        where = {index: g for index, g in zip(reading.held, reading.gradients, strict=True)}
+        where = dict(zip(reading.held, reading.gradients, strict=True))
         parts = [where.get(i, torch.zeros(0, device=self._device)) for i in suspect]
         return self.whole_norms(kernels.norms(parts, torch.float64), suspect)
 

@@ -16,15 +16,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lightning_gradwatch import zero
+
 try:
     from torch.distributed.tensor import DTensor, Replicate
 except ImportError:  # torch before 2.5
     from torch.distributed._tensor import DTensor, Replicate  # type: ignore[attr-defined, no-redef, unused-ignore]
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a parameter or gradient, dense and sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+def local(parameter: Tensor) -> Tensor:
+    """This rank's part of a parameter, dense, sharing its memory, without its history."""
+    if zero.is_partitioned(parameter):
+        return zero.weight(parameter).detach()
+    parameter = parameter.detach()
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+
+def gradient_of(parameter: Tensor) -> Tensor | None:
+    """``p.grad``, or what ZeRO keeps in its place."""
+    return zero.gradient(parameter) if zero.is_partitioned(parameter) else parameter.grad
 
 
 def local_gradient(gradient: Tensor, parameter: Tensor) -> Tensor:
@@ -65,7 +75,7 @@ class Sharding:
         units = {} if module is None or not dist.is_available() or not dist.is_initialized() else _fsdp1(module)
         parts = [_parts(parameter, units) for parameter in parameters]
         self.active = any(count is not None and count > 1 for count in parts)
-        self.shapes = [units[id(p)][1] if id(p) in units else tuple(p.shape) for p in parameters]
+        self.shapes = [units[id(p)][1] if id(p) in units else zero.shape(p) for p in parameters]
         self.rows_cut = [i for i, p in enumerate(parameters) if len(self.shapes[i]) > 1 and _cut(p, self.shapes[i])]
         ranks = dist.get_world_size() if self.active else 1
         self._weights = torch.tensor([(count or 1) / ranks for count in parts], dtype=torch.float64)
@@ -98,6 +108,8 @@ def _parts(parameter: Tensor, units: _Units) -> int | None:
         mesh = parameter.device_mesh
         # Not `is_shard`: torch has a kind of its own for what tensor parallelism and FSDP2 cut along one dimension.
         return prod(mesh.size(i) for i, placement in enumerate(parameter.placements) if hasattr(placement, "dim"))
+    if zero.is_partitioned(parameter):
+        return dist.get_world_size()
     return units[id(parameter)][0] if id(parameter) in units else None
 
 

@@ -15,6 +15,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+_LARGE = 1e150
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -118,9 +120,11 @@ class GradientSnapshot:
 
 
 def joint(norms: Floats) -> float:
-    """The norm of what has these norms [any]."""
-    with np.errstate(over="ignore"):  # beyond 1e154 in double precision the answer is inf
+    """The norm of what has these norms [any]; NaN if one is, else inf if one is."""
+    largest = float(norms.max(initial=0.0))
+    if largest < _LARGE:
         return math.sqrt(norms @ norms)
+    return math.hypot(*norms.tolist()) if largest < math.inf else largest  # the squares would overflow
 
 
 def by_layer(layout: Layout, norms: Floats) -> Floats:

@@ -59,14 +59,14 @@ class UpdateProbe:
             if most_bytes < 0 and (taken or size > MOST_BYTES):
                 break
             taken.append(i)
-        self._before = [local(self._meter.parameters[i].detach()).clone() for i in taken]
+        self._before = [local(self._meter.parameters[i]).clone() for i in taken]
         self.indices = taken
         if wanted is None and indices:
             self.next = (self.next + max(len(taken), 1)) % len(indices)
 
     def measure(self) -> tuple[Tensor, Tensor]:
         """[k] norms of the change, and [k] norms of the weights before it, on the device."""
-        parts = [local(self._meter.parameters[i].detach()) for i in self.indices]
+        parts = [local(self._meter.parameters[i]) for i in self.indices]
         norms = torch.cat([kernels.norms(kernels.differences(parts, self._before)), kernels.norms(self._before)])
         norms = self._meter.whole_norms(norms, self.indices * 2)
         return norms[: len(parts)], norms[len(parts) :]
