@@ -34,6 +34,11 @@ class Severity(str, Enum):
     ALARM = "alarm"
 
 
+def is_finding(kind: str, severity: str) -> bool:
+    """Whether an event found something; else it only explains another one, and is not counted."""
+    return severity != Severity.INFO or kind == EventKind.LEVEL_SHIFT
+
+
 @dataclass(frozen=True, slots=True)
 class Remedy:
     """One thing to try.

@@ -56,7 +56,7 @@ export const logAxis = (name: string): object => ({
   name,
   nameGap: 10,
   nameTextStyle: { color: color("muted"), fontSize: 11, align: "left", padding: [0, 0, 0, -40] },
-  axisLabel: { color: color("muted"), fontSize: 11, formatter: (value: number) => short(value) },
+  axisLabel: { color: color("muted"), fontSize: 11, hideOverlap: true, formatter: (value: number) => short(value) },
 });
 
 /** ECharts writes strings into the page as HTML; elements are safe whatever the names are. */

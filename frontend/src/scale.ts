@@ -23,14 +23,14 @@ export interface Scale {
   readonly label: (value: number) => string;
 }
 
-/** Log10 from the 0.5 to the 99.5 percentile, so that one spike does not flatten all else; shares are linear from 0 to 1. */
+/** Log10 from the 2nd to the 98th percentile, so that a few spikes do not flatten all else; shares are linear from 0 to 1. */
 export function scale(map: Heatmap): Scale {
   if (map.value === "nonfinite") return { low: 0, high: 1, log: false, label: percent };
   const known = floats(map.cells)
     .filter((cell) => cell > 0 && Number.isFinite(cell))
     .sort();
   const at = (share: number) => Math.log10(known[Math.round(share * (known.length - 1))] ?? 1);
-  const [low, high] = [at(0.005), at(0.995)];
+  const [low, high] = [at(0.02), at(0.98)];
   return { low, high: high > low ? high : low + 1, log: true, label: short };
 }
 

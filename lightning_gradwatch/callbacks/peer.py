@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from lightning_gradwatch.arguments import patterns
 from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult, Wanted
 from lightning_gradwatch.errors import GradientExplosionError, GradwatchError
-from lightning_gradwatch.events import EventKind, GradientEvent, Severity
+from lightning_gradwatch.events import GradientEvent, is_finding
 from lightning_gradwatch.snapshot import GradientSnapshot, Layout
 
 if TYPE_CHECKING:
@@ -90,9 +90,8 @@ class Peer:
 
     def keep(self, event: GradientEvent) -> None:
         """Remembers an event that it found itself, once it is complete. What only explains another is not counted."""
-        if event.severity is Severity.INFO and event.kind is not EventKind.LEVEL_SHIFT:
-            return
-        self.counts[event.kind.value] = self.counts.get(event.kind.value, 0) + 1
+        if is_finding(event.kind, event.severity):
+            self.counts[event.kind.value] = self.counts.get(event.kind.value, 0) + 1
 
     def members(self, layout: Layout) -> Members:
         """Indices of the parameters that `include` and `exclude` leave; None for all of them."""

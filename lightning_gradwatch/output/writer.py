@@ -34,16 +34,16 @@ class Writer:
         self._histories: dict[tuple[int, int], Any] = {}
         self._broken: set[tuple[int, str]] = set()
         self._laid_out = False
-        self._recorded = self._drawn = 0
-        self._last_step = 0
+        self._recorded = self._drawn = self._last_step = 0
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """One point for each tag, in one record where it is TensorBoard: a call for each takes ten times as long."""
-        if values and not self._laid_out:
+        if not values:
+            return
+        if not self._laid_out:
             self._laid_out = True
             self._tensorboard("the layout of its charts", add_layout)
-        if values:
-            self._each("scalars", lambda target: _scalars(target, values, step))
+        self._each("scalars", lambda target: _scalars(target, values, step))
 
     def text(self, tag: str, markdown: str, step: int) -> None:
         """A text, for TensorBoard."""

@@ -29,6 +29,11 @@ def pack(numbers: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(numbers, dtype=kind).tobytes()).decode("ascii")
 
 
+def unpack(packed: str, kind: type[np.float32 | np.float64]) -> NDArray[Any]:
+    """What `pack` made of an array of this kind, flat."""
+    return np.frombuffer(base64.b64decode(packed), np.dtype(kind).newbyteorder("<"))
+
+
 def heatmap(history: History, value: str, steps: Range, rows: int, columns: int) -> dict[str, Any]:
     """At most `rows` layers in depth order by at most `columns` steps.
 

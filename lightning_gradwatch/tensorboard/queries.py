@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_gradwatch.events import is_finding
 from lightning_gradwatch.snapshot import Floats
 from lightning_gradwatch.tensorboard.advice import CODE
 from lightning_gradwatch.tensorboard.cells import Range, pack
@@ -42,7 +43,7 @@ def health(history: History) -> dict[str, Any]:
         "last_step": last,
         "logged": len(steps),
         "layers": len(history.layers),
-        "counts": dict(Counter(event["kind"] for event in history.events)),
+        "counts": dict(Counter(e["kind"] for e in history.events if is_finding(e["kind"], e["severity"]))),
         "severities": dict(Counter(event["severity"] for event in history.events)),
         "last_alarm": latest.get("alarm"),
         "updated": float(history.series("wall_time")[-1]) if len(steps) else None,

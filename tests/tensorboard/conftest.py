@@ -185,9 +185,10 @@ def serve() -> Iterator[Callable[..., str]]:
     """Starts a real TensorBoard on a free port of the loopback interface and returns its address."""
     servers = []
 
-    def start(logdir: Path, load_fast: str = "auto") -> str:
+    def start(logdir: Path, load_fast: str = "auto", *, installed: bool = False) -> str:
         options = ["--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0", f"--load_fast={load_fast}"]
-        command = [sys.executable, "-c", _SERVER, *options, "--reload_interval", "1"]
+        program = ["-m", "tensorboard.main"] if installed else ["-c", _SERVER]
+        command = [sys.executable, *program, *options, "--reload_interval", "1"]
         server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         servers.append(server)
         assert server.stderr is not None
@@ -221,6 +222,16 @@ def active() -> Callable[[str], Any]:
         return entry
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
+    """A browser for all tests that need one."""
+    from tests.tensorboard.browser import start
+
+    browser = start()
+    yield browser
+    browser.quit()
 
 
 @pytest.fixture

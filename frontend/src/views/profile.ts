@@ -68,11 +68,11 @@ export class ProfileView {
       grid: { left: 12, right: 20, top: 8, bottom: 38 },
       xAxis: {
         ...logAxis(""),
+        ...decades(norm),
         name: "gradient norm (top: input, bottom: output)",
         nameLocation: "middle",
         nameGap: 24,
         nameTextStyle: { color: color("muted"), fontSize: 11 },
-        axisLabel: { color: color("muted"), fontSize: 11, hideOverlap: true },
       },
       yAxis: {
         ...axisStyle(),
@@ -141,4 +141,12 @@ export class ProfileView {
     clearTimeout(this.moving);
     this.moving = window.setTimeout(() => this.store.set({ step: Number(this.slider.value) }), 120);
   }
+}
+
+/** Whole decades around the values: past ten of them, the chart's own bounds are ten decades wide. */
+function decades(values: Float32Array): object {
+  const known = [...values].filter((value) => positive(value) !== null).map(Math.log10);
+  if (!known.length) return {};
+  const low = Math.floor(Math.min(...known));
+  return { min: 10 ** low, max: 10 ** Math.max(low + 1, Math.ceil(Math.max(...known))) };
 }

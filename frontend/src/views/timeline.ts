@@ -2,7 +2,7 @@
 // Norm before and after clipping, the clip limit and the learning-rate scale over the steps, with the events as markers.
 import { chart, logAxis, positive, rows, stepAxis, tooltip, type Chart, type Point } from "../charts";
 import { h } from "../dom";
-import { doubles, exact, nearest, pack, step } from "../numbers";
+import { doubles, exact, nearest, pack, short, step } from "../numbers";
 import type { Store } from "../store";
 import { color } from "../theme";
 import type { Timeline } from "../types";
@@ -186,7 +186,16 @@ function bounds(scale: Float64Array): object {
   return {
     min: Math.min(0.5, ...known) / 1.5,
     max: Math.max(1, ...known) * 1.5,
-    axisLabel: { show: true, color: color("muted"), fontSize: 10, showMinLabel: false, showMaxLabel: false },
+    logBase: 2, // the back-off halves: a decade would leave the axis without a label
+    axisLabel: {
+      show: true,
+      color: color("muted"),
+      fontSize: 10,
+      hideOverlap: true,
+      showMinLabel: false,
+      showMaxLabel: false,
+      formatter: (value: number) => short(value),
+    },
   };
 }
 
