@@ -78,9 +78,11 @@ def test_the_readme_shows_what_the_first_example_says(explosion):
 def test_tensorboard_shows_the_rescued_run(explosion):
     board = explosion.board("explosion/gradwatch")
     scalars = {tag: board.Scalars(tag) for tag in board.Tags()["scalars"]}
-    assert len(scalars["grad_norm/total"]) == len(scalars["train_loss"])
-    assert [point.step for point in scalars["grad_norm/total"]] == [point.step for point in scalars["train_loss"]]
-    assert max(point.value for point in scalars["grad_norm_epoch/total_max"]) > 1e3
+    steps = {point.step for point in scalars["grad_norm/total"]}
+    out_of_turn = steps - {point.step for point in scalars["train_loss"]}
+    assert {point.step for point in scalars["train_loss"]} <= steps
+    assert 1 <= len(out_of_turn) <= 5  # the steps of the spikes
+    assert max(point.value for point in scalars["grad_norm/total"]) > 1e3
     assert "grad_event/spike/text_summary" in board.Tags()["tensors"]
 
 

@@ -18,6 +18,7 @@ from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.budget import SkipBudget
 from lightning_gradwatch.callbacks.engine import refuse_unskipped
 from lightning_gradwatch.callbacks.keyed import Keyed
+from lightning_gradwatch.callbacks.ledger import Ledger
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
@@ -173,7 +174,7 @@ class AdaptiveClipper(GradientCallback):
             )
         refuse_unskipped(watch)
 
-    def _parts(self, watch: Watch) -> Iterator[tuple[Members, Law | ElementwiseLaw]]:
+    def _parts(self, watch: Ledger) -> Iterator[tuple[Members, Law | ElementwiseLaw]]:
         """Which parameters each law limits."""
         if self.per == "optimizer":
             yield self.members(watch.meter.layout), self._law((watch.index, 0))
@@ -185,7 +186,7 @@ class AdaptiveClipper(GradientCallback):
         law = self.law
         return self._laws.get(key, law.fresh) if isinstance(law, Law) else law
 
-    def _group(self, watch: Watch, group: int) -> NDArray[np.intp]:
+    def _group(self, watch: Ledger, group: int) -> NDArray[np.intp]:
         layout = watch.meter.layout
         known = self._groups.get((watch.index, group))
         if known is None or known[0] is not layout:

@@ -17,6 +17,7 @@ from lightning_gradwatch.measure import Reading
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 if TYPE_CHECKING:
+    from lightning_gradwatch.callbacks.ledger import Ledger
     from lightning_gradwatch.callbacks.peer import Peer
     from lightning_gradwatch.callbacks.watch import Watch
 
@@ -104,7 +105,7 @@ class StepResult:
     """A step that is over, as numbers on the host.
 
     Attributes:
-        watch: What is known of the optimizer.
+        watch: The optimizer and its numbers.
         snapshot: Its gradients.
         moved: [P] norms of the change of the weights, NaN where not measured; None if nowhere.
         weights: [P] norms of the weights before, likewise.
@@ -117,7 +118,7 @@ class StepResult:
         recorded: Whether the TensorBoard plugin is to get this step, with all its layers.
     """
 
-    watch: Watch
+    watch: Ledger
     snapshot: GradientSnapshot
     moved: Floats | None
     weights: Floats | None

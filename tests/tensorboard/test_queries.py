@@ -52,10 +52,13 @@ def test_the_state_is_the_worst_of_late(with_events, given, state):
 def test_health_counts_by_kind_and_knows_the_last_alarm(with_events):
     found = health(
         with_events(
-            (100, "alarm", {"kind": "spike"}), (200, "alarm", {"kind": "spike"}), (300, "info", {"kind": "dead"})
+            (100, "alarm", {"kind": "spike"}),
+            (200, "alarm", {"kind": "spike"}),
+            (300, "info", {"kind": "spike"}),  # explains the one before, and is no further one
+            (300, "info", {"kind": "level_shift"}),
         )
     )
-    assert found["counts"] == {"spike": 2, "dead": 1}
+    assert found["counts"] == {"spike": 2, "level_shift": 1}
     assert found["severities"] == {"alarm": 2, "info": 1}
     assert found["last_alarm"] == 200
     assert (found["first_step"], found["last_step"], found["logged"], found["layers"]) == (0, 10_000, 101, 2)
