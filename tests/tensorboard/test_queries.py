@@ -59,7 +59,7 @@ def test_health_counts_by_kind_and_knows_the_last_alarm(with_events):
         )
     )
     assert found["counts"] == {"spike": 2, "level_shift": 1}
-    assert found["severities"] == {"alarm": 2, "info": 1}
+    assert found["severities"] == {"alarm": 2, "info": 2}
     assert found["last_alarm"] == 200
     assert (found["first_step"], found["last_step"], found["logged"], found["layers"]) == (0, 10_000, 101, 2)
 
