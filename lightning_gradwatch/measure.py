@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from lightning_gradwatch import kernels
 from lightning_gradwatch.sharding import Sharding, gradient_of, local, local_gradient, settled_gradient
 from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot, Layout
+from lightning_gradwatch.zero import is_partitioned
 
 _WRAPPERS = ("_orig_mod.", "_forward_module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_LEAST = 1e-18  # squares of smaller norms are subnormal in single precision, and lose digits
 
 
 @dataclass(slots=True)
@@ -52,14 +55,20 @@ class Meter:
         self.parameters = [parameter for _, parameter in pairs]
         self.sharding = Sharding(self.parameters, module)
         self.layout = Layout(tuple(clean_name(name) for name, _ in pairs), tuple(self.sharding.shapes))
+        self._partitioned = any(is_partitioned(parameter) for parameter in self.parameters)
         self._everywhere = np.ones(len(pairs), dtype=bool)
         self._device = self.parameters[0].device if self.parameters else torch.device("cpu")
 
     def read(self, *, scale: float | Tensor | None = None, max_abs: bool = False) -> Reading:
         """Reads ``p.grad`` of every parameter; issues work on the device but does not wait for it."""
-        found = [gradient_of(parameter) for parameter in self.parameters]
+        read = gradient_of if self._partitioned else attrgetter("grad")
+        found = [read(parameter) for parameter in self.parameters]
         held = [i for i, gradient in enumerate(found) if gradient is not None]
-        gradients = [local_gradient(g, p) for g, p in zip(found, self.parameters, strict=True) if g is not None]
+        gradients = [
+            g if type(g) is Tensor and g.layout is torch.strided else local_gradient(g, p)  # spares two calls for most
+            for g, p in zip(found, self.parameters, strict=True)
+            if g is not None
+        ]
         norms, present = self._whole(self._norms(gradients, held, torch.float32), held)
         largest = self._largest(gradients, norms) if max_abs else None
         if scale is not None:
@@ -67,14 +76,16 @@ class Meter:
         return Reading(gradients, held, norms, present, largest)
 
     def confirm(self, norms: Floats, reading: Reading, scale: float | Tensor | None = None) -> Floats:
-        """[P] `norms` with the non-finite and the zero ones measured again in double precision.
+        """[P] `norms` with the non-finite and the tiny ones measured again in double precision.
 
         In single precision the squares of 1e30 overflow and those of 1e-30 vanish, and neither is a fault.
         All ranks see the same `norms`, so all come here together.
         """
-        suspect = [i for i in reading.held if not 0 < norms[i] < np.inf]
-        if self.sharding.active:
-            suspect = [int(i) for i in np.flatnonzero(~((norms > 0) & (norms < np.inf)))]
+        odd = ~((norms > _LEAST) & (norms < np.inf))
+        if not odd.any():
+            return norms
+        held = range(len(norms)) if self.sharding.active else reading.held
+        suspect = [i for i in held if odd[i]]
         if not suspect:
             return norms
         again = self._remeasured(suspect, reading)
