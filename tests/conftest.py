@@ -13,6 +13,7 @@ import lightning.pytorch  # noqa: F401  both namespaces before the package, so t
 import pytest
 import pytorch_lightning
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -33,6 +34,9 @@ EVERYTHING_OFF = {
     "max_epochs": -1,
     "log_every_n_steps": 1,
 }
+# The same examples on every machine, and no test that fails because a machine is slow.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 for name in NAMESPACES:
     logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.ERROR)
