@@ -52,7 +52,7 @@ def action_taken(record: StepRecord, finding: Finding) -> str:
     if record.skipped or on_device:
         return f"step skipped, weights intact{remark}"
     if not record.lagged and record.factor < 1:
-        return f"clipped x{float(record.factor):.2g}; training continues{remark}"
+        return f"clipped x{float(record.factor):.2g}; training continues{remark if finding.action == 'clip' else ''}"
     return f'nothing (action="{finding.action}"){remark}' if finding.action == "warn" else f"nothing{remark}"
 
 
