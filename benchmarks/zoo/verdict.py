@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.zoo.case import Case
 
 OURS = "lightning_gradwatch"
+OURS_ALL = "lightning_gradwatch, warnings too"
 NAMED_LAYERS = 3  # "worst first": naming all layers of the network is no answer
 
 
@@ -82,9 +83,14 @@ def verdicts(result: dict[str, Any], case: Case) -> dict[str, Verdict]:
     """One verdict per system, from one result of `measure`."""
     said = {name: [Alarm(step, frozenset(kinds)) for step, kinds in spans] for name, spans in result["alarms"].items()}
     if "events" in result:
-        events = [event for event in result["events"] if event["severity"] == "alarm"]
-        ours = [Alarm(e["step"], frozenset([e["kind"]]), tuple(e["layers"])) for e in events]
-        said = {OURS: sorted(ours, key=lambda alarm: alarm.step), **said}
+        severe = {OURS: ("alarm",), OURS_ALL: ("alarm", "warning")}
+        said = {name: _ours(result["events"], severities) for name, severities in severe.items()} | said
     run = (result["seed"], result["steps"], result["bad_step"])
-    changed = {OURS: result.get("changed")}
+    changed = dict.fromkeys((OURS, OURS_ALL), result.get("changed"))
     return {name: Verdict(case, *run, tuple(alarms), changed.get(name)) for name, alarms in said.items()}
+
+
+def _ours(events: list[dict[str, Any]], severities: tuple[str, ...]) -> list[Alarm]:
+    found = [event for event in events if event["severity"] in severities]
+    alarms = [Alarm(e["step"], frozenset([e["kind"]]), tuple(e["layers"])) for e in found]
+    return sorted(alarms, key=lambda alarm: alarm.step)
