@@ -9,12 +9,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test zoo format frontend clean
+.PHONY: help demo test bench zoo format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
 	@echo 'make demo    train a network that explodes, then train it with the callbacks'
 	@echo 'make test    lint, import directions, types, all tests'
+	@echo 'make bench   measure what the callbacks add to a step'
 	@echo 'make zoo     measure detection and false alarms on 163 sick and healthy runs (six minutes)'
 	@echo 'make format  what the linter can mend by itself'
 	@echo 'make frontend  build the page of the TensorBoard tab (needs Node 20)'
@@ -29,6 +30,9 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.overhead
 
 # Every sick and healthy run, three seeds: six minutes on two cores. Fails if an outcome contradicts its label.
 zoo: $(VENV)/.dev
