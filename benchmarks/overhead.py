@@ -10,7 +10,6 @@ import logging
 import time
 import warnings
 from statistics import median
-from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -50,7 +49,7 @@ class Clock(Callback):
     def __init__(self) -> None:
         self.starts: list[float] = []
 
-    def on_train_batch_start(self, *_: Any) -> None:  # noqa: ANN401  it needs none of them
+    def on_train_batch_start(self, *_: object) -> None:
         """Looks at the clock."""
         self.starts.append(time.perf_counter())
 

@@ -21,7 +21,7 @@ from lightning_gradwatch import zero
 try:
     from torch.distributed.tensor import DTensor, Replicate
 except ImportError:  # torch before 2.5
-    from torch.distributed._tensor import DTensor, Replicate  # type: ignore[attr-defined, no-redef, unused-ignore]
+    from torch.distributed._tensor import DTensor, Replicate  # type: ignore[attr-defined, no-redef, unused-ignore]  # not in every torch
 
 
 def local(parameter: Tensor) -> Tensor:

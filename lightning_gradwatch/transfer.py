@@ -26,7 +26,7 @@ class Transfer:
             return
         self._host = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
         self._host.copy_(flat, non_blocking=True)
-        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's, not typed
         self._event.record()
 
     def arrive(self) -> dict[str, Floats]:

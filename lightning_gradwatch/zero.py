@@ -69,6 +69,16 @@ def loss_scale(optimizer: Any) -> float | None:
     return float(optimizer.loss_scale) if getattr(optimizer, "dtype", None) is torch.float16 else None
 
 
+def limit(optimizer: Any) -> float:
+    """The norm to which the engine clips; 0 where it does not."""
+    return float(optimizer.clip_grad)
+
+
+def set_limit(optimizer: Any, max_norm: float) -> None:
+    """Has the engine clip to another norm from its next step on."""
+    optimizer.clip_grad = max_norm
+
+
 def skips_nonfinite(optimizer: Any) -> bool:
     """Whether the engine skips a step with a non-finite gradient; under bf16 that can be switched off."""
     return getattr(optimizer, "dtype", None) is not torch.bfloat16 or getattr(optimizer, "check_grad_overflow", True)

@@ -26,7 +26,9 @@ def unfreeze(task: Task) -> None:
 
 def forget_head(task: Task) -> None:
     """The last layer starts anew."""
-    task.net.get_submodule("4").reset_parameters()  # type: ignore[operator]
+    head = task.net.get_submodule("4")
+    assert isinstance(head, nn.Linear)
+    head.reset_parameters()
 
 
 def add_auxiliary(task: Task) -> None:

@@ -95,6 +95,7 @@ def adapted(
             else:  # SGD: steps in units of the learning rate times the gradient
                 new |= {"lr": group["lr"] * weight(p) / grad(p)}
             groups.append(new)
+    # Its class has defaults for everything but the groups, which the type of their base class does not say.
     return type(optimizer)(groups)  # type: ignore[call-arg]
 
 

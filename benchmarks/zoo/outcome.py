@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from benchmarks.zoo.tasks import Task
+
 
 class Progress(Callback):
     """Keeps what the label is judged by.
@@ -37,7 +39,8 @@ class Progress(Callback):
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.curve.append(float(pl_module.progress))  # type: ignore[arg-type]
+        assert isinstance(pl_module, Task)
+        self.curve.append(float(pl_module.progress))
 
 
 class FaultCheck(Callback):
@@ -76,4 +79,5 @@ class FaultCheck(Callback):
 
 def seen(pl_module: LightningModule) -> float:
     """The loss of the latest step as the user would log it."""
-    return float(pl_module.loss_seen)  # type: ignore[arg-type]
+    assert isinstance(pl_module, Task)
+    return float(pl_module.loss_seen)

@@ -96,7 +96,7 @@ def pretrained(net: nets.Net, batches: list[data.Batch]) -> nets.Net:
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for x, y in batches:
         optimizer.zero_grad()
-        cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(cross_entropy(net(x), y))
         optimizer.step()
     return net
 

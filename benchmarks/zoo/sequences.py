@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -25,7 +23,9 @@ class Recurrent(nn.Module):
         return out
 
 
-def rnn(kind: nets.Module, sizes: tuple[int, int, int], weight: nets.Fill | None = None, **options: Any) -> Recurrent:  # noqa: ANN401 - torch's
+def rnn(
+    kind: nets.Module, sizes: tuple[int, int, int], weight: nets.Fill | None = None, **options: object
+) -> Recurrent:
     """A recurrent layer and a read-out. `sizes`: inputs, hidden, outputs; `weight` fills the recurrent matrices."""
     inputs, hidden, outputs = sizes
     net = Recurrent(kind(inputs, hidden, batch_first=True, **options), hidden, outputs)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -70,12 +70,12 @@ def one_hot_of_best(x: Tensor) -> Tensor:
     return one_hot(x.argmax(1), x.shape[1]).float()
 
 
-def head_only(net: nn.Module) -> Any:  # noqa: ANN401 - parameters or groups
+def head_only(net: nn.Module) -> Iterator[nn.Parameter]:
     """The body was forgotten."""
     return net.get_submodule("head").parameters()
 
 
-def quiet_body(net: nn.Module) -> Any:  # noqa: ANN401
+def quiet_body(net: nn.Module) -> list[dict[str, Any]]:
     """The body has a group of its own, with learning rate 0."""
     return [{"params": net.get_submodule("body").parameters(), "lr": 0.0}, {"params": head_only(net)}]
 

@@ -17,9 +17,10 @@ STUCK = {K.SCALER_STUCK, K.NONFINITE}
 ROUNDED = {K.DEAD, K.STALLED, K.VANISHING, K.NOT_UPDATED, K.DISCONNECTED}
 
 
-def fp16(**scaler: float) -> MixedPrecision:
+def fp16(init_scale: float = 2.0**16, backoff_factor: float = 0.5, growth_interval: int = 2000) -> MixedPrecision:
     """fp16 with a GradScaler on the CPU: ``precision="16-mixed"`` alone would silently become bfloat16 there."""
-    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", **scaler))  # type: ignore[arg-type]
+    scaler = torch.amp.GradScaler("cpu", init_scale, backoff_factor=backoff_factor, growth_interval=growth_interval)
+    return MixedPrecision("16-mixed", "cpu", scaler)
 
 
 CASES = (

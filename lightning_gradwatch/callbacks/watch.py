@@ -78,8 +78,8 @@ class Watch(Ledger):
 
     def limit_engine(self, max_norm: float) -> None:
         """Has DeepSpeed clip the coming step, to no more than its own limit."""
-        self._own_limit = own = float(self.optimizer.clip_grad)  # type: ignore[attr-defined]
-        self.optimizer.clip_grad = min(max_norm, own or max_norm)  # type: ignore[attr-defined]
+        self._own_limit = own = zero.limit(self.optimizer)
+        zero.set_limit(self.optimizer, min(max_norm, own or max_norm))
 
     def skip_on_device(self, found_inf: Tensor) -> None:
         """Makes the coming step a no-op where `found_inf` is 1.0, which the host does not know yet."""
@@ -90,7 +90,8 @@ class Watch(Ledger):
         """The result of the step that is over now; None if there is none, or its numbers still have to travel."""
         record, self.record = self.record, None
         if self._own_limit is not None:
-            self.optimizer.clip_grad, self._own_limit = self._own_limit, None  # type: ignore[attr-defined]
+            zero.set_limit(self.optimizer, self._own_limit)
+            self._own_limit = None
         if record is not None and record.edited and taken and not self.is_engine:
             record.total_clipped = torch.linalg.vector_norm(self.meter.read().norms)
         return self.settled(record, taken=taken)

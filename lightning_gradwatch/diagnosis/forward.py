@@ -50,7 +50,7 @@ class ForwardProbe:
         for name, layer in self._modules.items():
             self._handles.append(layer.register_forward_hook(partial(self._layer_done, name)))
         self._mode = _Calls(self)
-        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's, not typed
 
     def detach(self) -> None:
         """Leaves no hook behind."""
@@ -59,7 +59,7 @@ class ForwardProbe:
         self._handles.clear()
         if self._mode is not None:
             mode, self._mode = self._mode, None
-            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's, not typed
 
     def take(self) -> dict[str, Tensor]:
         """What was read: single numbers on the device, in the order of the pass.

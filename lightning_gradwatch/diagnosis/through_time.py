@@ -75,7 +75,7 @@ class TimeProbe:
 
     def _read(self, name: str, layer: nn.RNNBase, data: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
         alias = data.view_as(data) if data.requires_grad else data.detach().requires_grad_()
-        alias.register_hook(partial(self._after, name, layer, arrange))  # type: ignore[no-untyped-call]
+        alias.register_hook(partial(self._after, name, layer, arrange))  # type: ignore[no-untyped-call]  # torch's
         return alias
 
     @torch.no_grad()

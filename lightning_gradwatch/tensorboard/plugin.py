@@ -38,7 +38,7 @@ class GradWatchPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboar
         """False: TensorBoard itself turns a plugin on as soon as it has seen one of its records."""
         return False
 
-    def frontend_metadata(self) -> Any:  # noqa: ANN401
+    def frontend_metadata(self) -> Any:  # noqa: ANN401  # tensorboard ships no types
         """The tab and its script."""
         return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="GradWatch")
 
@@ -68,14 +68,15 @@ class GradWatchPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboar
         return self._directory.refresh(listed, _BUDGET)
 
 
-def _as_json(answer: Callable[[Request], Answer]) -> Any:  # noqa: ANN401
+def _as_json(answer: Callable[[Request], Answer]) -> Any:  # noqa: ANN401  # werkzeug's wrapper has no public type
     @Request.application
     def app(request: Request) -> Response:
         try:
             content, code = answer(request), 200
         except RequestError as error:
             content, code = {"error": str(error)}, error.code
-        return http_util.Respond(request, content, "application/json", code=code)  # type: ignore[no-any-return]
+        response: Response = http_util.Respond(request, content, "application/json", code=code)
+        return response
 
     return app
 
@@ -83,4 +84,5 @@ def _as_json(answer: Callable[[Request], Answer]) -> Any:  # noqa: ANN401
 @Request.application
 def _script(request: Request) -> Response:
     script = files("lightning_gradwatch.tensorboard").joinpath("static/index.js").read_bytes()
-    return http_util.Respond(request, script, "text/javascript")  # type: ignore[no-any-return]
+    response: Response = http_util.Respond(request, script, "text/javascript")
+    return response
