@@ -130,10 +130,11 @@ class AdaptiveClipper(GradientCallback):
 
     @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
-        norms, limits, hit = result.snapshot.norms, [], result.total_clipped < result.snapshot.total
+        norms, total, limits = result.snapshot.norms, result.snapshot.total, []
+        hit = 0 < result.total_clipped < total  # a skipped step is none that was clipped
         for members, law in self._parts(result.watch):
             if isinstance(law, Law):
-                norm = joint(norms if members is None else norms[members])
+                norm = total if members is None else joint(norms[members])
                 limits.append(law.limit())
                 hit |= math.isfinite(norm) and norm > limits[-1]
                 law.update(norm)

@@ -65,7 +65,8 @@ class ExplosionDetector(Detector):
         max_update_ratio: Relative update (norm of the change over norm of the weight) that is too large, above 0.
         monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA
             reading it waits for the device.
-        ignore: Event kinds to mute, such as ``["spike"]``.
+        ignore: Event kinds to mute, such as ``["spike"]``; a muted kind does not act either. ``"nonfinite"`` is muted
+            only with ``nonfinite="warn"``.
         include: Name patterns (fnmatch) of the parameters to judge; non-finite gradients are looked for in all.
         exclude: Name patterns of the parameters to leave out.
         name: Tells several instances apart, in checkpoints and tags.
@@ -118,7 +119,8 @@ class ExplosionDetector(Detector):
             "spike_z": positive("spike_z", spike_z),
             "growth_factor": above_one("growth_factor", growth_factor),
             "max_update_ratio": self.max_update_ratio,
-            "ignore": self.ignore,
+            # What keeps NaN out of the weights is not muted with the message about it.
+            "ignore": [kind for kind in self.ignore if kind != "nonfinite" or self.nonfinite == "warn"],
         }
         self.wants_max_abs = self.max_abs is not None
         self._budgets: Keyed[int, SkipBudget] = Keyed()

@@ -137,6 +137,27 @@ def test_a_nonfinite_gradient_outside_of_include_is_found_all_the_same(kit):
     assert kit.found(detector) == [("nonfinite", "alarm", 0)]
 
 
+def test_muting_the_message_does_not_let_nan_through(kit):
+    detector = ExplosionDetector(ignore=["nonfinite"])
+    trace = kit.pull([0.5, NAN, 0.5], [detector])
+    assert torch.isfinite(trace.weights[-1]).all()
+    assert [event.kind.value for event in detector.events] == ["nonfinite"]
+
+
+def test_nonfinite_is_muted_where_nothing_is_done_about_it(kit):
+    detector = ExplosionDetector(nonfinite="warn", ignore=["nonfinite"])
+    kit.pull([0.5, NAN, 0.5], [detector])
+    assert detector.events == []
+
+
+def test_a_skipped_step_does_not_count_as_clipped(kit):
+    log = kit.Memory()
+    kit.pull(
+        [0.5, 8.0, 0.5, 0.5], [AdaptiveClipper("value"), ExplosionDetector(action="skip", max_norm=4.0)], logger=log
+    )
+    assert set(log.points["grad_clip/rate"].values()) == {0.0}
+
+
 def test_patience_waits_so_many_steps(kit):
     detector = ExplosionDetector(action="skip", max_norm=2.0, patience=3)
     trace = kit.pull([8.0, 8.0, 1.0, 8.0, 8.0, 8.0, 1.0], [detector])
