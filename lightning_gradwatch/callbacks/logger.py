@@ -135,7 +135,7 @@ class GradientNormLogger(GradientCallback):
             return
         self._event_steps += 1
         if is_kept(self._event_steps):
-            Session.of(trainer).record(event.optimizer, event.log_step)
+            Session.of(trainer).recording.ask(event.optimizer, event.log_step)
 
     @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:

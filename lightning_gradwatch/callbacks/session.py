@@ -17,6 +17,7 @@ from lightning_gradwatch.callbacks.deliver import deliver
 from lightning_gradwatch.callbacks.diagnose import Diagnosis
 from lightning_gradwatch.callbacks.peer import Peer
 from lightning_gradwatch.callbacks.ranks import with_culprit
+from lightning_gradwatch.callbacks.recording import Recording
 from lightning_gradwatch.callbacks.settle import settle
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
@@ -35,6 +36,7 @@ class Session:
     Attributes:
         watches: What is known of each optimizer, by its identity.
         writer: The way to the loggers.
+        recording: What the TensorBoard plugin gets.
         console: The way to the screen.
         diagnosis: What looks into the modules, on demand.
         stopping: Whether a callback has stopped the training.
@@ -44,6 +46,7 @@ class Session:
     def __init__(self, trainer: Any) -> None:
         self.watches: dict[int, Watch] = {}
         self.writer = Writer(trainer.loggers)
+        self.recording = Recording(self.writer)
         self.console = Console()
         self.diagnosis = Diagnosis()
         self.stopping = False
@@ -53,8 +56,6 @@ class Session:
         self._peers: list[Peer] = []
         self._losses: list[Tensor] = []
         self._minima: tuple[Any, Any] | None = None
-        self._due: dict[int, int] = {}
-        self._unrecorded: dict[int, StepResult] = {}
 
     @staticmethod
     def of(trainer: Any) -> Session:
@@ -130,13 +131,6 @@ class Session:
         """
         self._publish(trainer, watch.finish(taken=taken))
 
-    def record(self, optimizer: int, log_step: int) -> None:
-        """Gives a step to the TensorBoard plugin though it is not to be logged: now, or once it is over."""
-        self._due[optimizer] = log_step
-        last = self._unrecorded.get(optimizer)
-        if last is not None and last.snapshot.log_step == log_step:
-            self._record(last)
-
     def finish_batch(self, trainer: Any) -> None:
         """At the end of a batch: steps that were not taken after all are over now.
 
@@ -197,23 +191,8 @@ class Session:
             for peer in self.peers(trainer):
                 peer.after_step(trainer, result)
             self.writer.scalars(result.scalars, result.snapshot.log_step)
-            if result.recorded or self._due.get(result.snapshot.optimizer) == result.snapshot.log_step:
-                self._record(result)
-            else:
-                self._unrecorded[result.snapshot.optimizer] = result
+            self.recording.take(result)
         return result
-
-    def _record(self, result: StepResult) -> None:
-        self._unrecorded.pop(result.snapshot.optimizer, None)
-        self.writer.record(
-            result.snapshot,
-            result.moved,
-            result.weights,
-            total_clipped=result.total_clipped,
-            limit=result.limit,
-            factor=result.factor,
-            lr_scale=result.lr_scale,
-        )
 
     def _end(self, record: StepRecord) -> NoReturn:
         """Ends the training, after everything was written, with the weights from before this step."""
