@@ -16,15 +16,15 @@ from lightning_gradwatch.arguments import one_of, whole_number
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.budget import SkipBudget
-from lightning_gradwatch.callbacks.engine import refuse_unskipped
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.ledger import Ledger
 from lightning_gradwatch.callbacks.peer import Patterns
+from lightning_gradwatch.callbacks.refusals import refuse_law
 from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind
-from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, UnitwiseClip, as_law
+from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, as_law
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import NonFinite
 from lightning_gradwatch.snapshot import GradientSnapshot, Layout, joint
@@ -100,18 +100,7 @@ class AdaptiveClipper(GradientCallback):
 
     @override
     def begin(self, watch: Watch) -> None:
-        if watch.is_engine:
-            self._check_engine(watch)
-        cut = watch.meter.sharding.rows_cut
-        if not isinstance(self.law, UnitwiseClip) or not cut:
-            return
-        members, names = self.members(watch.meter.layout), watch.meter.layout.names
-        split = [names[i] for i in cut if members is None or i in members]
-        if split:
-            raise GradwatchError(
-                f"UnitwiseClip needs whole rows, but the strategy cuts those of {split[0]} and {len(split) - 1} more"
-                " (FSDP1, and tensor parallelism by rows). Use a norm law or FSDP2, or leave them out with `exclude`."
-            )
+        refuse_law(watch, self.law, self.members(watch.meter.layout), per_group=self.per == "group")
 
     @override
     def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
@@ -164,16 +153,6 @@ class AdaptiveClipper(GradientCallback):
         self._laws.load_state_dict(state["laws"])
         self._budgets.load_state_dict(state["budgets"])
         self._nonfinite.load_state_dict(state["nonfinite"])
-
-    def _check_engine(self, watch: Watch) -> None:
-        partial = self.per == "group" or self.members(watch.meter.layout) is not None
-        if isinstance(self.law, ElementwiseLaw) or partial:
-            what = f"{self.law!r}" if not partial else "`per`, `include` and `exclude`"
-            raise GradwatchError(
-                f"AdaptiveClipper cannot apply {what} under DeepSpeed, which clips by itself, by one norm over all"
-                " parameters. Use a norm law for all of them, such as NormClip or ZScoreClip, or FSDP2."
-            )
-        refuse_unskipped(watch)
 
     def _parts(self, watch: Ledger) -> Iterator[tuple[Members, Law | ElementwiseLaw]]:
         """Which parameters each law limits."""

@@ -14,12 +14,11 @@ from lightning_gradwatch.arguments import above_one, one_of, optional, positive,
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.budget import SkipBudget
 from lightning_gradwatch.callbacks.detector import SAMPLE_EVERY, Detector
-from lightning_gradwatch.callbacks.engine import refuse_unskipped
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.peer import Patterns
+from lightning_gradwatch.callbacks.refusals import refuse_action
 from lightning_gradwatch.callbacks.step import Action, StepRecord, Wanted
 from lightning_gradwatch.callbacks.watch import Watch
-from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.laws import NormClip
 from lightning_gradwatch.rules import RuleSet, explosion_rules
@@ -134,20 +133,7 @@ class ExplosionDetector(Detector):
 
     @override
     def begin(self, watch: Watch) -> None:
-        if not watch.is_engine:
-            return
-        if self.action == "skip":
-            raise GradwatchError(
-                'ExplosionDetector(action="skip") cannot work under DeepSpeed: its engine takes every step whose'
-                ' gradient is finite. Use action="clip", or another strategy.'
-            )
-        if self.action == "clip" and self.members(watch.meter.layout) is not None:
-            raise GradwatchError(
-                'ExplosionDetector(action="clip") cannot clip a part of the parameters under DeepSpeed, which clips by'
-                " one norm over all of them. Leave `include` and `exclude` out."
-            )
-        if self.nonfinite == "skip":
-            refuse_unskipped(watch)
+        refuse_action(watch, self.action, self.nonfinite, self.members(watch.meter.layout))
 
     @override
     def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
