@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_gradwatch import kernels
-from lightning_gradwatch.measure import Meter
+from lightning_gradwatch.meter import Meter
 from lightning_gradwatch.sharding import local
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 

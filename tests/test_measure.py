@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightning_gradwatch import measure
-from lightning_gradwatch.measure import Meter, clean_name, to_host
+from lightning_gradwatch.meter import Meter, clean_name, to_host
 
 
 def with_gradients(*gradients):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lightning_gradwatch import measure
-from lightning_gradwatch.measure import Meter
+from lightning_gradwatch.meter import Meter
 from lightning_gradwatch.updates import MOST_BYTES, UpdateBound, UpdateProbe
 
 OPTIMIZERS = {

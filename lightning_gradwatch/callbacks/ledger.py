@@ -16,7 +16,7 @@ from lightning_gradwatch import zero
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.pending import Pending
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult, Wanted
-from lightning_gradwatch.measure import Meter, Reading, to_host
+from lightning_gradwatch.meter import Meter, Reading, to_host
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 from lightning_gradwatch.updates import UpdateProbe
 

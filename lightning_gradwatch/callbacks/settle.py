@@ -11,7 +11,7 @@ from lightning_gradwatch import kernels
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.step import Members, StepRecord
 from lightning_gradwatch.laws import Law
-from lightning_gradwatch.measure import to_host
+from lightning_gradwatch.meter import to_host
 from lightning_gradwatch.sharding import local
 from lightning_gradwatch.snapshot import Floats, joint
 

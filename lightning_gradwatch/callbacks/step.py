@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_gradwatch.events import GradientEvent
 from lightning_gradwatch.laws import ElementwiseLaw, Law
-from lightning_gradwatch.measure import Reading
+from lightning_gradwatch.meter import Reading
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_gradwatch import zero
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.measure import clean_name
+from lightning_gradwatch.meter import clean_name
 from lightning_gradwatch.rules.rule import event
 from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import GradientSnapshot

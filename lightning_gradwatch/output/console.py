@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from lightning_gradwatch.events import GradientEvent, Severity
-from lightning_gradwatch.measure import Meter
+from lightning_gradwatch.meter import Meter
 
 logger = logging.getLogger("lightning_gradwatch")
 
