@@ -16,7 +16,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, GradientNormLogger, LRDecay, VanishingDetector
+from benchmarks.ours import five
 
 CASES = {  # layers, width, batch, steps
     "20 tensors, 0.08 M parameters": (10, 64, 64, 200),
@@ -52,11 +52,6 @@ class Clock(Callback):
     def on_train_batch_start(self, *_: object) -> None:
         """Looks at the clock."""
         self.starts.append(time.perf_counter())
-
-
-def five() -> list[Callback]:
-    """All callbacks at their defaults."""
-    return [GradientNormLogger(), ExplosionDetector(), VanishingDetector(), AdaptiveClipper(), LRDecay()]
 
 
 def step_time(case: str, callbacks: list[Callback], clip: float | None = None) -> float:
