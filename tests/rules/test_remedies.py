@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_gradwatch.rules.remedies import likely, remedies
+from lightning_gradwatch.rules.remedies import TABLE, likely, remedies
 
-ROWS = range(1, 29)
+ROWS = sorted(TABLE)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -22,6 +22,16 @@ def test_only_a_calibrating_scaler_needs_no_remedy():
     assert [row for row in ROWS if not remedies(row)] == [12]
 
 
+def test_ids_are_never_reused():
+    assert sorted(TABLE)[:28] == [*range(1, 29)]
+
+
+def test_every_symptom_is_named_once():
+    symptoms = {row.symptom for row in TABLE.values()}
+    assert len(symptoms) == len(TABLE)
+    assert all(symptoms)
+
+
 def test_a_row_outside_the_table_is_an_error():
     with pytest.raises(KeyError):
-        remedies(29)
+        remedies(0)
