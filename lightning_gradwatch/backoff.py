@@ -17,6 +17,8 @@ class BackOff:
 
     An event multiplies it by `backoff`; it holds for `hold_steps` and then climbs back in `rewarm_steps` at a constant
     ratio per step. Events within `cooldown_steps` of the last one that counted are the same trouble and change nothing.
+    Harm that was kept from the weights counts only from the `patience`-th step in a row on: a single bad batch that was
+    clipped or skipped says nothing about the learning rate, and a slower run would only lose time.
 
     Args:
         backoff: Factor of one event, in (0, 1).
@@ -24,13 +26,20 @@ class BackOff:
         hold_steps: Optimizer steps.
         rewarm_steps: Optimizer steps.
         min_scale: The multiplier goes no lower, in (0, 1].
+        patience: Optimizer steps in a row, at least 1.
 
     Attributes:
         scale: The multiplier in force.
     """
 
     def __init__(
-        self, backoff: float, cooldown_steps: int, hold_steps: int, rewarm_steps: int, min_scale: float
+        self,
+        backoff: float,
+        cooldown_steps: int,
+        hold_steps: int,
+        rewarm_steps: int,
+        min_scale: float,
+        patience: int = 1,
     ) -> None:
         self._backoff, self._min_scale = backoff, min_scale
         self._cooldown, self._hold, self._rewarm = cooldown_steps, hold_steps, rewarm_steps
@@ -38,6 +47,15 @@ class BackOff:
         self._start = 1.0
         self._ceiling = 1.0
         self._age: int | None = None
+        self._patience = patience
+        self._in_a_row = 0  # steps up to the last one whose harm was prevented
+        self._prevented = False  # whether this step's was
+
+    def prevent(self) -> bool:
+        """An event whose harm was kept from the weights. Returns whether it counted."""
+        self._in_a_row += not self._prevented
+        self._prevented = True
+        return self._in_a_row >= self._patience and self.trigger()
 
     def trigger(self) -> bool:
         """An event. Returns whether it counted."""
@@ -51,6 +69,8 @@ class BackOff:
 
     def step(self) -> float:
         """One optimizer step later; the multiplier for it."""
+        self._in_a_row *= self._prevented
+        self._prevented = False
         if self._age is None:
             return self.scale
         age, self._age = self._age, self._age + 1
@@ -61,12 +81,15 @@ class BackOff:
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is."""
-        return {"scale": self.scale, "start": self._start, "ceiling": self._ceiling, "age": self._age}
+        row = {"in_a_row": self._in_a_row, "prevented": self._prevented}
+        return {"scale": self.scale, "start": self._start, "ceiling": self._ceiling, "age": self._age, **row}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken."""
         self.scale, self._start = state["scale"], state["start"]
         self._ceiling, self._age = state["ceiling"], state["age"]
+        # Not in the checkpoints of the first development versions.
+        self._in_a_row, self._prevented = state.get("in_a_row", 0), state.get("prevented", False)
 
     def _at(self, age: int) -> float:
         """The multiplier `age` steps after the event."""

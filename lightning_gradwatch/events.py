@@ -74,6 +74,7 @@ class GradientEvent:
         cause: What is likely, or None.
         remedies: Cheapest first, at most three.
         action_taken: What was done about it; never empty once the event is delivered.
+        prevented: Whether it was kept from the weights: the step was skipped, or clipped to below the limit.
     """
 
     kind: EventKind
@@ -91,6 +92,7 @@ class GradientEvent:
     cause: str | None = None
     remedies: tuple[Remedy, ...] = ()
     action_taken: str = ""
+    prevented: bool = False
 
     def __str__(self) -> str:
         finding, *evidence = self.message.splitlines() or [""]

@@ -36,6 +36,20 @@ def test_events_within_the_cooldown_are_the_same_trouble():
     assert machine.scale == 0.0625
 
 
+def test_prevented_harm_counts_by_steps_in_a_row():
+    machine = back_off(patience=3, cooldown_steps=0)
+    for _ in range(2):
+        assert not machine.prevent()
+        assert not machine.prevent()  # the same step
+        machine.step()
+    machine.step()  # a quiet one
+    counted = []
+    for _ in range(4):
+        counted.append(machine.prevent())
+        machine.step()
+    assert counted == [False, False, True, True]
+
+
 def test_it_goes_no_lower_than_min_scale():
     machine = back_off(cooldown_steps=0)
     for _ in range(9):
@@ -90,6 +104,7 @@ def test_a_state_continues_exactly():
         one.step(epoch)
     one.back_off.trigger()
     one.step(5)
+    one.back_off.prevent()
     other.load_state_dict(one.state_dict())
     assert [one.step(i) for i in range(20)] == [other.step(i) for i in range(20)]
 

@@ -33,7 +33,9 @@ class LRDecay(GradientCallback):
     schedule.
 
     After an event the rate is multiplied by `backoff`, held, and brought back geometrically. A relapse within 2,000
-    steps lowers where it comes back to by a further 0.9; as many quiet steps forgive.
+    steps lowers where it comes back to by a further 0.9; as many quiet steps forgive. An event whose harm was kept from
+    the weights (the step was skipped, or clipped to below the limit: ``event.prevented``) is no reason to slow down:
+    it counts only when `patience` steps in a row had one.
 
     Logs, with the Trainer's other scalars: ``grad_lr/scale`` (the multiplier) and ``grad_lr/<group>`` (the effective
     learning rate of each parameter group; ``group0``, or its ``"name"``).
@@ -48,6 +50,7 @@ class LRDecay(GradientCallback):
         hold_steps: Optimizer steps at the lowered rate.
         rewarm_steps: Optimizer steps to come back in.
         min_scale: The back-off goes no lower, in (0, 1]; `gamma` has no floor.
+        patience: Optimizer steps in a row with harm that was prevented, before it backs off for that; 1 is at once.
         name: Tells several instances apart, in checkpoints and tags.
 
     Raises:
@@ -71,6 +74,7 @@ class LRDecay(GradientCallback):
         hold_steps: int = 100,
         rewarm_steps: int = 500,
         min_scale: float = 1 / 64,
+        patience: int = 5,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
@@ -89,6 +93,7 @@ class LRDecay(GradientCallback):
             "hold_steps": whole_number("hold_steps", hold_steps, least=0),
             "rewarm_steps": whole_number("rewarm_steps", rewarm_steps, least=0),
             "min_scale": up_to_one("min_scale", min_scale),
+            "patience": whole_number("patience", patience),
         }
         self._scales: Keyed[int, Scale] = Keyed()
         self._own: dict[int, list[tuple[dict[str, Any], Any]]] = {}
@@ -120,7 +125,8 @@ class LRDecay(GradientCallback):
     def on_gradient_event(self, trainer: Any, pl_module: Any, event: GradientEvent) -> None:
         """Backs off, if the event is of a kind to react to."""
         if event.kind.value in self.on and event.severity is not Severity.INFO:
-            self._scale(event.optimizer).back_off.trigger()
+            back_off = self._scale(event.optimizer).back_off
+            (back_off.prevent if event.prevented else back_off.trigger)()
 
     @override
     def conclude(self, record: StepRecord) -> None:

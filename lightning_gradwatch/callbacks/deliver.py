@@ -14,6 +14,8 @@ from lightning_gradwatch.output.tags import tag
 if TYPE_CHECKING:
     from lightning_gradwatch.callbacks.session import Session
 
+_ROUNDING = 1e-3  # a gradient clipped to a limit may end a little above it
+
 
 def is_kept(count: int) -> bool:
     """Whether the TensorBoard plugin gets event number `count` of its kind, from 1.
@@ -30,7 +32,8 @@ def deliver(record: StepRecord, session: Session) -> None:
     events: dict[tuple[object, ...], GradientEvent] = {}
     for finding in record.findings:
         culprit = record.culprit if finding.event.kind is EventKind.NONFINITE else None
-        event = finding.event = replace(finding.event, rank=culprit, action_taken=action_taken(record, finding))
+        done, kept = action_taken(record, finding), is_prevented(record, finding)
+        event = finding.event = replace(finding.event, rank=culprit, action_taken=done, prevented=kept)
         finding.owner.keep(event)
         key = (event.kind, event.severity, event.layers, event.step)
         if key not in events:  # two detectors may find the same; it is told once
@@ -48,12 +51,28 @@ def action_taken(record: StepRecord, finding: Finding) -> str:
     if record.ending is not None:
         ended = "aborted" if record.ending.action == "abort" else "stopped"
         return f"training {ended}, weights from before this step{remark}"
-    on_device = record.lagged and finding.action == "skip" and finding.event.kind is EventKind.NONFINITE
-    if record.skipped or on_device:
+    if record.skipped or _skipped_on_device(record, finding):
         return f"step skipped, weights intact{remark}"
-    if not record.lagged and record.factor < 1:
-        return f"clipped x{float(record.factor):.2g}; training continues{remark if finding.action == 'clip' else ''}"
+    judged = record.earlier or record
+    if judged.factor < 1:
+        return f"clipped x{float(judged.factor):.2g}; training continues{remark if finding.action == 'clip' else ''}"
     return f'nothing (action="{finding.action}"){remark}' if finding.action == "warn" else f"nothing{remark}"
+
+
+def is_prevented(record: StepRecord, finding: Finding) -> bool:
+    """Whether the harm did not reach the weights; what is known only after a step always has."""
+    of_this_step = finding.event.kind in (EventKind.NONFINITE, EventKind.SPIKE) or finding.action in ("clip", "skip")
+    if not of_this_step or finding.event.severity is Severity.INFO:
+        return False
+    if record.ending is not None or record.skipped or _skipped_on_device(record, finding):
+        return True
+    judged = record.earlier or record
+    left = float(judged.total_clipped)
+    return finding.action == "clip" or left <= finding.event.limit * (1 + _ROUNDING) < finding.event.value
+
+
+def _skipped_on_device(record: StepRecord, finding: Finding) -> bool:
+    return record.lagged and finding.action == "skip" and finding.event.kind is EventKind.NONFINITE
 
 
 def _announce(record: StepRecord, finding: Finding, session: Session) -> None:

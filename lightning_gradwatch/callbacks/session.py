@@ -113,7 +113,7 @@ class Session:
         if not record.lagged:
             record.snapshot = watch.snapshot(record)
         elif before is not None:
-            record.snapshot = before.snapshot
+            record.snapshot, record.earlier = before.snapshot, before
         watch.record = record
         self._decide(record, peers)
         if record.ending is not None:
@@ -151,7 +151,7 @@ class Session:
             last = self._publish(trainer, watch.arrive())
             if last is not None:
                 record = watch.measure(trainer, pl_module, [], max_abs=False)
-                record.lagged, record.snapshot = True, last.snapshot
+                record.lagged, record.snapshot, record.earlier = True, last.snapshot, last
                 self._decide(record, self.peers(trainer))
 
     @staticmethod

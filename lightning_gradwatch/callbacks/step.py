@@ -60,6 +60,7 @@ class StepRecord:
         skip: Whether somebody wants the step to be a no-op.
         guard: Whether it is to be one if a gradient is non-finite, which the host does not know yet.
         skipped: Whether it is one, as far as the host knows.
+        earlier: The step that is judged, where that is the one before.
         edited: Whether the gradients are to be measured again once the step is over, since others may have changed
             them.
         factor: The smallest factor applied; a tensor where the host was not to wait for it.
@@ -83,6 +84,7 @@ class StepRecord:
     skip: bool = False
     guard: bool = False
     skipped: bool = False
+    earlier: StepResult | None = None
     edited: bool = False
     factor: float | Tensor = 1.0
     total_clipped: float | Tensor = 0.0

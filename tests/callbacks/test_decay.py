@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as sched
 
-from lightning_gradwatch import ExplosionDetector, LRDecay, VanishingDetector
+from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, LRDecay, VanishingDetector
+from lightning_gradwatch.callbacks.watch import Watch
 
 LR, STEPS = 0.125, 12
 SCHEDULERS = {
@@ -111,16 +112,55 @@ def test_two_instances_multiply(kit):
 
 
 def test_a_spike_backs_off_holds_and_rewarms(kit):
-    decay = LRDecay(backoff=0.25, cooldown_steps=0, hold_steps=2, rewarm_steps=2)
+    decay = LRDecay(backoff=0.25, cooldown_steps=0, hold_steps=2, rewarm_steps=2, patience=1)
     effective, own = rates(kit, [decay, ExplosionDetector(action="skip")], norms=[2.0] * 30 + [200.0] + [2.0] * 5)
     # The spike itself is skipped; one more held step, then geometrically back in two.
     assert effective[29:] == pytest.approx([LR, 0.0, LR * 0.25, LR * 0.5, LR, LR, LR])
     assert set(own) == {LR}
 
 
+ACTORS = {
+    "skipped": lambda: [ExplosionDetector(action="skip")],
+    "clipped to its limit": lambda: [ExplosionDetector(action="clip")],
+    "clipped by a law": lambda: [ExplosionDetector(), AdaptiveClipper()],
+}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+@pytest.mark.parametrize("make", ACTORS.values(), ids=ACTORS)
+def test_harm_that_was_prevented_backs_off_only_in_streaks(kit, monkeypatch, make, late):
+    if late:
+        monkeypatch.setattr(Watch, "on_cuda", property(lambda self: True))
+
+    class Scales(kit.pl.Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_end(self, trainer, *_):
+            self.seen.append(decay.state_dict()["scales"][0]["value"])
+
+    for norms, backs_off in (([2.0, 200.0] * 5, False), ([200.0] * 3 + [2.0], False), ([200.0] * 3 + [2.0] * 2, True)):
+        decay, scales = LRDecay(backoff=0.25, patience=3 if backs_off else 4), Scales()
+        kit.pull([2.0] * 30 + norms, [*make(), decay, scales], lambda p: torch.optim.SGD(p, lr=LR, fused=True))
+        assert (min(scales.seen) == 0.25) == backs_off
+
+
+def test_a_nan_now_and_then_that_was_skipped_is_no_reason_to_slow_down(kit):
+    decay = LRDecay()
+    kit.pull(([2.0] * 20 + [float("nan")]) * 4, [decay, ExplosionDetector()])
+    assert decay.state_dict()["scales"][0]["value"] == 1.0
+
+
+def test_harm_that_was_not_prevented_backs_off_at_once(kit):
+    decay, detector = LRDecay(), ExplosionDetector()
+    kit.pull([2.0] * 30 + [200.0, 2.0], [decay, detector])
+    assert not detector.events[0].prevented
+    assert decay.state_dict()["scales"][0]["value"] == 0.5
+
+
 def test_only_the_kinds_that_it_listens_to_back_off(kit):
     norms = [2.0] * 30 + [200.0] + [2.0] * 2
-    effective, _ = rates(kit, [LRDecay(on=["vanishing"]), ExplosionDetector(action="skip")], norms=norms)
+    effective, _ = rates(kit, [LRDecay(on=["vanishing"]), ExplosionDetector()], norms=norms)
     assert effective[31:] == pytest.approx([LR, LR])
 
 

@@ -99,7 +99,7 @@ def test_each_optimizer_has_its_own_statistics_limit_and_scale(kit):
             optimizer.step()
 
     detector, log = ExplosionDetector(), kit.Memory()
-    callbacks = [detector, AdaptiveClipper("percentile"), LRDecay(backoff=0.5, hold_steps=100)]
+    callbacks = [detector, AdaptiveClipper("percentile"), LRDecay(backoff=0.5, hold_steps=100, patience=1)]
     kit.fit(two(kit, step), callbacks, steps=82, loader=kit.column([1.0] * 40 + [50.0]), logger=log)
     assert {event.optimizer for event in detector.events} == {0, 1}
     assert points(log, "grad_clip/threshold/opt1")[-1] == pytest.approx(

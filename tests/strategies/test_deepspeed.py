@@ -40,7 +40,10 @@ SCENARIOS = {
     "abort": acting(action="abort", max_norm=20.0),
     "abort_nan": acting(nonfinite="abort"),
     "back_off": Scenario(
-        lambda: watched(ExplosionDetector(), LRDecay(on=["nonfinite"], cooldown_steps=0, hold_steps=1, rewarm_steps=2))
+        lambda: watched(
+            ExplosionDetector(),
+            LRDecay(on=["nonfinite"], cooldown_steps=0, hold_steps=1, rewarm_steps=2, patience=1),
+        )
     ),
 }
 REFUSED = {

@@ -70,7 +70,10 @@ SCENARIOS = {
     "abort_nan": acting(nonfinite="abort"),
     "no_skips": Scenario(lambda: watched(AdaptiveClipper("norm", max_skips=0))),
     "back_off": Scenario(
-        lambda: watched(ExplosionDetector(), LRDecay(on=["nonfinite"], cooldown_steps=0, hold_steps=1, rewarm_steps=2))
+        lambda: watched(
+            ExplosionDetector(),
+            LRDecay(on=["nonfinite"], cooldown_steps=0, hold_steps=1, rewarm_steps=2, patience=1),
+        )
     ),
     "accumulate": Scenario(
         lambda: watched(AdaptiveClipper(NormClip(max_norm=0.5))), {}, {"accumulate_grad_batches": 2}

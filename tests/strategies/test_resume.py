@@ -37,7 +37,7 @@ def callbacks() -> list[Any]:
         ExplosionDetector(action="clip", max_norm=5.0),
         VanishingDetector(window=10),
         AdaptiveClipper(ZScoreClip(z=1.0, warmup_steps=2)),
-        LRDecay(on=["nonfinite", "explosion"], cooldown_steps=0, hold_steps=3, rewarm_steps=20),
+        LRDecay(on=["nonfinite", "explosion"], cooldown_steps=0, hold_steps=3, rewarm_steps=20, patience=1),
     ]
 
 
