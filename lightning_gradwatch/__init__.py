@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_gradwatch.callbacks.clipper import AdaptiveClipper
     from lightning_gradwatch.callbacks.decay import LRDecay
+    from lightning_gradwatch.callbacks.defaults import default_callbacks
     from lightning_gradwatch.callbacks.explosion import ExplosionDetector
     from lightning_gradwatch.callbacks.logger import GradientNormLogger
     from lightning_gradwatch.callbacks.vanishing import VanishingDetector
@@ -42,6 +43,7 @@ _HOME = {
     "VanishingDetector": "callbacks.vanishing",
     "VanishingGradientError": "errors",
     "ZScoreClip": "laws",
+    "default_callbacks": "callbacks.defaults",
     "measure": "measure",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "VanishingGradientError",
     "ZScoreClip",
     "__version__",
+    "default_callbacks",
     "measure",
 ]
 

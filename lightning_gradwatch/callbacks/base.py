@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +16,7 @@ from lightning_gradwatch.callbacks.notes import notes
 from lightning_gradwatch.callbacks.peer import Peer
 from lightning_gradwatch.callbacks.ranks import mean_over_ranks
 from lightning_gradwatch.callbacks.session import Session
+from lightning_gradwatch.environment import switched_off
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.output.console import ensure_visible, start_line, summary_line, tell
 
@@ -42,7 +42,7 @@ class GradientCallback(Peer, LightningCallback):
 
     @override
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        self._on = os.environ.get("GRADWATCH") != "0"
+        self._on = not switched_off()
         if stage == "fit" and self._on:
             ensure_visible()
             self.check(trainer, pl_module)

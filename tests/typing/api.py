@@ -26,6 +26,7 @@ from lightning_gradwatch import (
     VanishingGradientError,
     ZScoreClip,
     __version__,
+    default_callbacks,
     measure,
 )
 
@@ -37,6 +38,7 @@ callbacks: list[pl.Callback] = [
     LRDecay(gamma=0.98, every=100, on=("nonfinite",), backoff=0.5),
 ]
 trainer = pl.Trainer(callbacks=callbacks)
+lazy = pl.Trainer(callbacks=default_callbacks(rescue=True))
 laws: list[AdaptiveClipper] = [
     AdaptiveClipper(law)
     for law in (NormClip(1.0), ValueClip(1.0), PercentileClip(), ZScoreClip.published(), UnitwiseClip(clipping=0.1))

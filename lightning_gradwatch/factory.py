@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Lightning calls at each ``Trainer()``, through its entry points: ``GRADWATCH=1`` watches without code.
+
+Lightning catches nothing here, so that an error would break every Trainer of the environment: none leaves this module.
+While ``GRADWATCH`` is unset nothing is imported.
+"""
+
+from typing import Any
+
+from lightning_gradwatch.environment import switch
+
+_told: set[str] = set()
+
+
+def for_lightning() -> list[Any]:
+    """For Trainers of ``lightning.pytorch``."""
+    return _make("lightning.pytorch")
+
+
+def for_pytorch_lightning() -> list[Any]:
+    """For Trainers of ``pytorch_lightning``."""
+    return _make("pytorch_lightning")
+
+
+def _make(namespace: str) -> list[Any]:
+    try:
+        if not switch():
+            return []
+        from lightning_gradwatch.callbacks.autowatch import AutoWatch
+
+        return [AutoWatch.of(namespace)]
+    except Exception as error:
+        _tell_once(str(error))
+        return []
+
+
+def _tell_once(trouble: str) -> None:
+    import logging
+
+    if trouble not in _told:
+        _told.add(trouble)
+        logging.getLogger("lightning_gradwatch").warning("[gradwatch] nothing is watched: %s", trouble)
