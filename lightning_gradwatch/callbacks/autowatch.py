@@ -11,7 +11,7 @@ from typing_extensions import override
 from lightning_gradwatch.callbacks.defaults import watchers
 from lightning_gradwatch.callbacks.namespaces import LightningCallback
 from lightning_gradwatch.callbacks.peer import Peer
-from lightning_gradwatch.output.console import logger
+from lightning_gradwatch.output.shield import logger
 
 
 class AutoWatch(LightningCallback):

@@ -59,10 +59,14 @@ class GradientCallback(Peer, LightningCallback):
         session = Session.of(trainer)
         watches = [session.watch(trainer, pl_module, optimizer) for optimizer in trainer.optimizers]
         peers, scaled = session.peers(trainer), private.scaler_of(trainer) is not None
-        tell(trainer, start_line(trainer, watches, [peer.describe() for peer in peers]))
         waits = any(peer.acts_at_once(watch.optimizer, scaled=scaled) for peer in peers for watch in watches)
-        for note in notes(trainer, pl_module, trainer.optimizers, waits=waits):
-            tell(trainer, note)
+
+        def introduce() -> None:
+            tell(trainer, start_line(trainer, watches, [peer.describe() for peer in peers]))
+            for note in notes(trainer, pl_module, trainer.optimizers, waits=waits):
+                tell(trainer, note)
+
+        session.shield.run("start", "the lines at the start failed", introduce)
 
     @override
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -94,7 +98,8 @@ class GradientCallback(Peer, LightningCallback):
             session = Session.of(trainer)
             session.drain(trainer, pl_module)
             session.writer.flush()
-            tell(trainer, summary_line([peer.counts for peer in session.peers(trainer)], session.steps))
+            counts = [peer.counts for peer in session.peers(trainer)]
+            tell(trainer, summary_line(counts, session.steps))
 
     @override
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_gradwatch.callbacks.step import Finding, StepRecord
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.output.markdown import as_markdown
 from lightning_gradwatch.output.tags import tag
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def _announce(record: StepRecord, finding: Finding, session: Session) -> None:
     if is_news:
         label = tag(f"grad_event/{event.kind.value}", event.optimizer, optimizers, finding.owner.name)
         record.scalars[label] = count
-        session.writer.text(label, as_markdown(event), event.log_step)
+        session.writer.text(label, event)
 
 
 def _tell_listeners(trainer: Any, pl_module: Any, event: GradientEvent) -> None:

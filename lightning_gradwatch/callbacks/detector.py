@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
@@ -17,10 +18,13 @@ from lightning_gradwatch.callbacks.ranks import mean_over_ranks
 from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.callbacks.step import Action, StepRecord, StepResult
 from lightning_gradwatch.events import EventKind, GradientEvent
-from lightning_gradwatch.output.console import logger
+from lightning_gradwatch.output.console import tell
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import RuleSet
 from lightning_gradwatch.rules.progress import Reduce
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 SAMPLE_EVERY = 10
 """Steps between two looks at the relative updates of a few layers: one in ten finds 97 % of what every step finds."""
@@ -44,6 +48,7 @@ class Detector(GradientCallback):
     """
 
     diagnose = True
+    action: Action
 
     def __init__(
         self, *, monitor: str | None, ignore: Sequence[str], include: Patterns, exclude: Patterns, name: str | None
@@ -78,14 +83,29 @@ class Detector(GradientCallback):
         if record.snapshot is None:
             return
         rules = self.rules(record)
+        ask = partial(self._ask, Session.of(record.trainer))
         rules.losses.update(self._loss(record))
         if self.diagnose:
-            rules.learn(Session.of(record.trainer).diagnosis.look)
+            rules.learn(Session.of(record.trainer).diagnosis.look, ask)
         view = self.view(record.snapshot)
-        for rule, event in rules.findings(view, whole=record.snapshot):
+        for rule, event in rules.findings(view, record.snapshot, ask):
             record.report(self, event, *self.reaction(record, event, rule))
         if self.diagnose:
             self._look_closer(record, wanted=rules.wants_look)
+
+    def is_vital(self, rule: str) -> bool:
+        """Whether the rule of this name decides about the training, so that it must not fail unnoticed."""
+        return self.action != "warn"
+
+    def _ask(self, session: Session, rule: str, method: Callable[[A], R], argument: A, /) -> R | None:
+        """Calls a rule's method. One that only warns is switched off where it fails.
+
+        A failure is the same on all ranks: rules see the same numbers there.
+        """
+        if self.is_vital(rule):
+            return method(argument)
+        failure = f"the rule {rule!r} of {type(self).__name__} failed"
+        return session.shield.run((self, rule), failure, method, argument)
 
     @override
     def keep(self, event: GradientEvent) -> None:
@@ -142,9 +162,6 @@ class Detector(GradientCallback):
         if value is None and "monitor" not in self._told:
             self._told.add("monitor")
             known = ", ".join(sorted(record.trainer.callback_metrics)) or "none so far"
-            logger.info(
-                "[gradwatch] monitor=%r is not logged yet (logged: %s); until it is, progress is unknown.",
-                self.monitor,
-                known,
-            )
+            line = f"monitor={self.monitor!r} is not logged yet (logged: {known}); until it is, progress is unknown."
+            tell(record.trainer, f"[gradwatch] {line}")
         return None if value is None else float(value)

@@ -88,10 +88,13 @@ class Diagnosis:
         """
         if event.kind is not EventKind.NONFINITE or record.lagged or record.snapshot is None:
             return event
+        loss = record.snapshot.loss
         single = not record.pl_module.automatic_optimization or record.trainer.accumulate_grad_batches == 1
         inputs = self._inputs()
         at_fault = _at_fault(sum(one.nan + one.inf for one in inputs), record.pl_module.device)
-        return explained(event, inputs, record.snapshot.loss, at_fault=at_fault, all_seen=single)
+        with self._looks.guard:
+            return explained(event, inputs, loss, at_fault=at_fault, all_seen=single)
+        return event
 
     def look_into(self, record: StepRecord, owner: Peer, event: GradientEvent) -> None:
         """Has the cause of a finding looked for in the next batches, unless that was done not long ago."""
@@ -118,7 +121,8 @@ class Diagnosis:
             evidence = Evidence()
             with self._looks.guard:
                 evidence = gather(request.readings, now, record.pl_module)
-            yield diagnosed(request.event, request.then, evidence, request.looks, now)
+            with self._looks.guard:
+                yield diagnosed(request.event, request.then, evidence, request.looks, now)
 
     def close(self) -> None:
         """Leaves no hook and no reference behind."""

@@ -146,6 +146,10 @@ class ExplosionDetector(Detector):
         return explosion_rules(**self._settings, reduce=reduce)
 
     @override
+    def is_vital(self, rule: str) -> bool:
+        return (self.nonfinite if rule == "nonfinite" else self.action) != "warn"
+
+    @override
     def judge(self, record: StepRecord) -> None:
         record.guard |= self.nonfinite == "skip"
         if record.snapshot is None:

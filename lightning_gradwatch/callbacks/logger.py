@@ -72,6 +72,7 @@ class GradientNormLogger(GradientCallback):
     """
 
     wants_max_abs = True
+    only_reports = True
 
     def __init__(
         self,
@@ -139,8 +140,12 @@ class GradientNormLogger(GradientCallback):
 
     @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        session = Session.of(trainer)
+        session.ask(self, self._end_epoch, trainer, session)
+
+    def _end_epoch(self, trainer: Any, session: Session) -> None:
         values = {}
-        for watch in Session.of(trainer).watches.values():
+        for watch in session.watches.values():
             last = watch.peek()
             if last is not None and last.present.any():
                 self._aggregate(last)
@@ -151,7 +156,7 @@ class GradientNormLogger(GradientCallback):
                     values[self._tag(stem, trainer, optimizer)] = value
         if values:
             self._publish(trainer, values)
-            Session.of(trainer).writer.scalars(values, private.log_step(trainer) - 1)
+            session.writer.scalars(values, private.log_step(trainer) - 1)
 
     @override
     def memory(self) -> dict[str, Any]:

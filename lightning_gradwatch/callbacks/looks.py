@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.diagnosis import ForwardProbe, Guard, TimeProbe, hidden
 from lightning_gradwatch.output.console import tell
+from lightning_gradwatch.output.shield import Shield, logger
 from lightning_gradwatch.rules.look import Look
 from lightning_gradwatch.transfer import Transfer
 
@@ -65,7 +66,8 @@ class Looks:
         if error is not None and not self._failed:
             self._failed = True
             what = f"{type(error).__name__}: {error}"
-            tell(trainer, f"[gradwatch] note: looking into the layers failed, no more of it in this run: {what}")
+            note = f"[gradwatch] note: looking into the layers failed, no more of it in this run: {what}"
+            Shield().run("note", "a note could not be printed", logger.warning, "%s", note)
 
     def release(self) -> None:
         """Leaves no hook behind."""

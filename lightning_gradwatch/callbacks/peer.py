@@ -38,6 +38,8 @@ class Peer:
     error: ClassVar[type[GradwatchError]] = GradientExplosionError
     wants_max_abs: bool = False
     diagnose: bool = False
+    only_reports: ClassVar[bool] = False
+    """Whether nothing it does reaches the training, so that what fails in it may be switched off."""
 
     def __init__(self, *, name: str | None, include: Patterns = None, exclude: Patterns = None) -> None:
         if name is not None and not isinstance(name, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,10 +22,13 @@ from lightning_gradwatch.callbacks.settle import settle
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.output.console import Console
+from lightning_gradwatch.output.shield import Shield
 from lightning_gradwatch.output.writer import Writer
 
 MOST_LOSSES = 4096
 """Backward calls of one step whose losses are kept; bounds them where no optimizer step is ever seen."""
+
+T = TypeVar("T")
 
 _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 
@@ -38,6 +41,7 @@ class Session:
         writer: The way to the loggers.
         recording: What the TensorBoard plugin gets.
         console: The way to the screen.
+        shield: What stands between the training and whatever else reports.
         diagnosis: What looks into the modules, on demand.
         stopping: Whether a callback has stopped the training.
         steps: Optimizer steps seen.
@@ -48,6 +52,7 @@ class Session:
         self.writer = Writer(trainer.loggers)
         self.recording = Recording(self.writer)
         self.console = Console()
+        self.shield = Shield()
         self.diagnosis = Diagnosis()
         self.stopping = False
         self.steps = 0
@@ -119,7 +124,13 @@ class Session:
         if record.ending is not None:
             self._end(record)
         if not record.skipped:
-            watch.arm(peer.wants_updates(record) for peer in peers)
+            watch.arm(self.ask(peer, peer.wants_updates, record) for peer in peers)
+
+    def ask(self, peer: Peer, method: Callable[..., T | None], *args: Any) -> T | None:
+        """Calls a method of one that takes part; one that only reports is switched off where it fails."""
+        if not peer.only_reports:
+            return method(*args)
+        return self.shield.run(peer, f"{type(peer).__name__} failed", method, *args)
 
     def finish(self, trainer: Any, watch: Watch, *, taken: bool) -> None:
         """Once a step is over: hands its numbers to the callbacks and loggers.
@@ -184,12 +195,12 @@ class Session:
         settle(record)
         deliver(record, self)
         for peer in peers:
-            peer.conclude(record)
+            self.ask(peer, peer.conclude, record)
 
     def _publish(self, trainer: Any, result: StepResult | None) -> StepResult | None:
         if result is not None:
             for peer in self.peers(trainer):
-                peer.after_step(trainer, result)
+                self.ask(peer, peer.after_step, trainer, result)
             self.writer.scalars(result.scalars, result.snapshot.log_step)
             self.recording.take(result)
         return result

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 
 from lightning_gradwatch.events import GradientEvent, Severity
 from lightning_gradwatch.meter import Meter
-
-logger = logging.getLogger("lightning_gradwatch")
+from lightning_gradwatch.output.shield import Shield, logger
 
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ALARM: logging.ERROR}
 
@@ -32,6 +31,7 @@ class Console:
     def __init__(self) -> None:
         self._seen: Counter[tuple[object, ...]] = Counter()
         self._last: dict[tuple[object, ...], int] = {}
+        self._shield = Shield()
 
     def is_news(self, event: GradientEvent, *, prints: bool) -> bool:
         """Prints an event, or counts it.
@@ -49,14 +49,19 @@ class Console:
         self._last[key] = event.step
         self._seen[key] += 1
         count = self._seen[key]
-        if prints and count == 1:
-            logger.log(_LEVELS[event.severity], "%s", event)
-        elif prints and count == 10 ** (len(str(count)) - 1):
-            headline, *_ = str(event).splitlines()
-            logger.log(
-                _LEVELS[event.severity], "%s (%d of this kind so far; they are counted, not printed)", headline, count
-            )
+        if prints:
+            self._shield.run("events", "printing events failed", _print, event, count)
         return count == 1
+
+
+def _print(event: GradientEvent, count: int) -> None:
+    if count == 1:
+        logger.log(_LEVELS[event.severity], "%s", str(event))
+    elif count == 10 ** (len(str(count)) - 1):
+        headline, *_ = str(event).splitlines()
+        logger.log(
+            _LEVELS[event.severity], "%s (%d of this kind so far; they are counted, not printed)", headline, count
+        )
 
 
 def ensure_visible() -> None:
@@ -71,7 +76,7 @@ def ensure_visible() -> None:
 def tell(trainer: Any, line: str) -> None:
     """One line, from rank zero."""
     if trainer.is_global_zero:
-        logger.info("%s", line)
+        Shield().run("line", f"saying {line!r} failed", logger.info, "%s", line)
 
 
 def start_line(trainer: Any, watches: Sequence[Watched], acts: Sequence[str]) -> str:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only code that touches loggers. What fails in here is said once and switched off; it never ends a training."""
+"""The only code that touches loggers, each behind a `Shield`."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -14,9 +13,9 @@ from torch import Tensor
 from lightning_gradwatch.events import GradientEvent
 from lightning_gradwatch.output.curves import step_of
 from lightning_gradwatch.output.layout import add_layout
+from lightning_gradwatch.output.markdown import as_markdown
+from lightning_gradwatch.output.shield import Shield
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
-
-logger = logging.getLogger("lightning_gradwatch")
 
 FIRST_PICTURE = 32
 """Logged steps before the first heat-map image; the next come after twice as many each, and one at the end."""
@@ -32,7 +31,7 @@ class Writer:
     def __init__(self, loggers: Iterable[Any]) -> None:
         self._loggers = list(loggers)
         self._histories: dict[tuple[int, int], Any] = {}
-        self._broken: set[tuple[int, str]] = set()
+        self._shield = Shield()
         self._laid_out = False
         self._recorded = self._drawn = self._last_step = 0
 
@@ -45,15 +44,19 @@ class Writer:
             self._tensorboard("the layout of its charts", add_layout)
         self._each("scalars", lambda target: _scalars(target, values, step))
 
-    def text(self, tag: str, markdown: str, step: int) -> None:
-        """A text, for TensorBoard."""
-        self._tensorboard("texts", lambda board: board.add_text(tag, markdown, step))
+    def text(self, tag: str, event: GradientEvent) -> None:
+        """The text of an event, for TensorBoard."""
+        self._tensorboard("texts", lambda board: board.add_text(tag, as_markdown(event), event.log_step))
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """The distribution of the finite entries of `values`, if there are any, for TensorBoard."""
-        finite = values[torch.isfinite(values)]
-        if finite.numel():
-            self._tensorboard("histograms", lambda board: board.add_histogram(tag, finite.float(), step))
+
+        def write(board: Any) -> None:
+            finite = values[torch.isfinite(values)]
+            if finite.numel():
+                board.add_histogram(tag, finite.float(), step)
+
+        self._tensorboard("histograms", write)
 
     def record(
         self, snapshot: GradientSnapshot, moved: Floats | None, weights: Floats | None, **series: float | None
@@ -117,18 +120,7 @@ class Writer:
 
     def _each(self, what: str, write: Callable[[Any], object]) -> None:
         for i, target in enumerate(self._loggers):
-            if (i, what) in self._broken:
-                continue
-            try:
-                write(target)
-            except Exception as error:  # a full disk, a lost server, a logger of the user's own: anything
-                self._broken.add((i, what))
-                logger.exception(
-                    "[gradwatch] %s failed to write %s (%s); the training goes on without them.",
-                    type(target).__name__,
-                    what,
-                    error,
-                )
+            self._shield.run((i, what), f"{type(target).__name__} failed to write {what}", write, target)
 
 
 def _scalars(target: Any, values: Mapping[str, float], step: int) -> None:

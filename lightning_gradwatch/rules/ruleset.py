@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 from lightning_gradwatch.events import EventKind, GradientEvent
 from lightning_gradwatch.rules.look import Learner, Look
@@ -13,6 +13,20 @@ from lightning_gradwatch.rules.progress import LossHistory
 from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.spike import Spike
 from lightning_gradwatch.snapshot import GradientSnapshot
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Ask(Protocol):
+    """Calls a method of the rule of this name; may answer None for one that fails."""
+
+    def __call__(self, rule: str, method: Callable[[A], R], argument: A, /) -> R | None:
+        """What the method answers."""
+
+
+def _plainly(rule: str, method: Callable[[A], R], argument: A, /) -> R:
+    return method(argument)
 
 
 class RuleSet:
@@ -37,11 +51,12 @@ class RuleSet:
         """The rule whose limit the coming step may be clipped to, if it is in the set."""
         return next((rule for rule in self.rules.values() if isinstance(rule, Spike)), None)
 
-    def learn(self, look: Look | None) -> None:
-        """Hands a look to the rules that learn from looks."""
+    def learn(self, look: Look | None, ask: Ask = _plainly) -> None:
+        """Hands a look to the rules that learn from looks; `ask` as in `findings`."""
         if look is not None:
-            for rule in self._learners:
-                rule.learn(look)
+            for name, rule in self.rules.items():
+                if isinstance(rule, Learner):
+                    ask(name, rule.learn, look)
 
     @property
     def wants_look(self) -> bool:
@@ -52,15 +67,18 @@ class RuleSet:
         """What all rules find at this step. All of them learn, also those whose kinds are ignored."""
         return [event for _, event in self.findings(snapshot, snapshot)]
 
-    def findings(self, part: GradientSnapshot, whole: GradientSnapshot) -> Iterator[tuple[str, GradientEvent]]:
+    def findings(
+        self, part: GradientSnapshot, whole: GradientSnapshot, ask: Ask = _plainly
+    ) -> Iterator[tuple[str, GradientEvent]]:
         """The same with the names of the rules that found it.
 
         Args:
             part: The parameters to judge.
             whole: All of them: one NaN in one layer reaches all weights with the next forward pass.
+            ask: Calls the rules; one that answers None has failed.
         """
         for name, rule in self.rules.items():
-            for event in rule.judge(whole if isinstance(rule, NonFinite) else part):
+            for event in ask(name, rule.judge, whole if isinstance(rule, NonFinite) else part) or ():
                 if event.kind not in self._ignore:
                     yield name, event
 

@@ -2,7 +2,10 @@
 import pytest
 import torch
 
+from lightning_gradwatch import EventKind, GradientEvent, Severity
 from lightning_gradwatch.output.writer import Writer
+
+EVENT = GradientEvent(EventKind.SPIKE, Severity.WARNING, 0, 0, 0, 0, None, 0, ("net",), 2.0, 1.0, "finding")
 
 
 class Broken:
@@ -40,7 +43,7 @@ def test_a_failure_is_said_once_and_switches_only_its_kind_and_logger_off(said):
     assert broken.calls == 1
     assert [step for _, step in good.points] == [0, 1, 2]
     assert good.saved == 1
-    assert said().count("Broken failed to write scalars (disk full); the training goes on without them.") == 1
+    assert said().count("Broken failed to write scalars (OSError: disk full); the training goes on without them.") == 1
     assert said().count("failed to write its buffer") == 1
 
 
@@ -62,7 +65,7 @@ def test_texts_and_histograms_pass_by_other_loggers(values):
     good = Good()
     writer = Writer([good])
     writer.histogram("h", values, 0)
-    writer.text("t", "text", 0)
+    writer.text("t", EVENT)
     assert good.points == []
 
 
