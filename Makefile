@@ -9,12 +9,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test bench zoo format frontend clean
+.PHONY: help demo test docs bench zoo format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
 	@echo 'make demo    train a network that explodes, then train it with the callbacks'
 	@echo 'make test    lint, import directions, types, all tests'
+	@echo 'make docs    build the documentation into build/docs; a warning is an error'
 	@echo 'make bench   measure what the callbacks add to a step'
 	@echo 'make zoo     measure detection and false alarms on 163 sick and healthy runs (six minutes)'
 	@echo 'make format  what the linter can mend by itself'
@@ -30,6 +31,9 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet --builder html docs build/docs
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead
