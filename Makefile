@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test docs bench zoo format frontend clean
+.PHONY: help demo test docs bench zoo rescue format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make docs    build the documentation into build/docs; a warning is an error'
 	@echo 'make bench   measure what the callbacks add to a step'
 	@echo 'make zoo     measure detection and false alarms on 163 sick and healthy runs (six minutes)'
+	@echo 'make rescue  train runs that die under every clipper, and count who rescues them'
 	@echo 'make format  what the linter can mend by itself'
 	@echo 'make frontend  build the page of the TensorBoard tab (needs Node 20)'
 	@echo 'make clean   remove the environment and the caches'
@@ -41,6 +42,10 @@ bench: $(VENV)/.dev
 # Every sick and healthy run, three seeds: six minutes on two cores. Fails if an outcome contradicts its label.
 zoo: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.zoo --out benchmarks/results/zoo.md
+
+# Every run that dies or stalls, three seeds, under each clipper.
+rescue: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.rescue --out benchmarks/results/rescue.md
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
-from datetime import date
 from fnmatch import fnmatch
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import made_by
 from benchmarks.zoo.run import run
 from benchmarks.zoo.table import table, wrong
 from benchmarks.zoo.verdict import OURS, Verdict, verdicts
@@ -36,24 +33,14 @@ def arguments() -> argparse.Namespace:
 
 def head(options: argparse.Namespace, results: list[dict[str, Any]], seconds: float) -> str:
     """How the figures were made."""
-    names = ("torch", "pytorch-lightning", "numpy", "scikit-learn", "lightning-gradwatch")
-    versions = ", ".join(f"{name} {_version(name)}" for name in names)
     kinds = [{r["case"] for r in results if r["sick"] is sick} for sick in (True, False)]
     size = f"{len(kinds[0])} sick and {len(kinds[1])} healthy configurations, {options.seeds} seeds"
     steps = f"{len(results)} runs, {sum(r['steps'] for r in results):,} optimizer steps"
     command = f"python -m benchmarks.zoo --half {options.half} --seeds {options.seeds} --jobs {options.jobs}"
-    machine = f"{os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}, {versions})"
     return (
         f"Half: {options.half}. {size}, {steps}; in square brackets: 95 % Wilson intervals.\n"
-        f"Made by `{command}` on {date.today()} in {seconds / 60:.1f} minutes on {machine}."
+        f"{made_by(command, seconds)}"
     )
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def main() -> int:

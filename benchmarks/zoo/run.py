@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
-from multiprocessing import get_context
-
+from benchmarks.pool import each
 from benchmarks.zoo.measure import Result, measure
 from benchmarks.zoo.zoo import CASES
 
@@ -17,14 +15,11 @@ def one(job: tuple[str, int]) -> Result:
 
 def run(jobs: list[tuple[str, int]], processes: int) -> list[Result]:
     """All results, in the order of `jobs`."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers when they import torch
     results = []
-    with get_context("spawn").Pool(processes) as pool:
-        for result in pool.imap(one, jobs):
-            results.append(result)
-            mark = "" if result["label_ok"] else "LABEL CONTRADICTED: "
-            print(
-                f"{len(results)}/{len(jobs)} {mark}{result['case']} seed {result['seed']}: {result['outcome']}",
-                flush=True,
-            )
+    for result in each(one, jobs, processes):
+        results.append(result)
+        mark = "" if result["label_ok"] else "LABEL CONTRADICTED: "
+        print(
+            f"{len(results)}/{len(jobs)} {mark}{result['case']} seed {result['seed']}: {result['outcome']}", flush=True
+        )
     return results

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the runs are trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytorch_lightning import Callback
+
+from benchmarks.ours import five
+from benchmarks.peers import AutoClip, ZClip
+from benchmarks.zoo.tasks import Run
+from lightning_gradwatch import AdaptiveClipper
+
+Method = Callable[[Run], tuple[Run, list[Callback]]]
+
+BARE = "bare"
+OURS = "five callbacks"
+
+
+def added(make: Callable[[], list[Callback]]) -> Method:
+    """The run with callbacks."""
+    return lambda run: (run, make())
+
+
+def clipped(max_norm: float) -> Method:
+    """The run with Lightning's own clipping."""
+    return lambda run: (run._replace(trainer={**run.trainer, "gradient_clip_val": max_norm}), [])
+
+
+# "five callbacks" is clipper and back-off: the other three only watch, and skip what is NaN as the clipper does.
+METHODS: dict[str, Method] = {
+    BARE: added(list),
+    "gradient_clip_val=1.0": clipped(1.0),
+    "AutoClip": added(lambda: [AutoClip()]),
+    "ZClip": added(lambda: [ZClip()]),
+    "AdaptiveClipper alone": added(lambda: [AdaptiveClipper()]),
+    OURS: added(five),
+}
