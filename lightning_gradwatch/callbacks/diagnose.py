@@ -45,6 +45,8 @@ class Diagnosis:
         self._closed = False
         self._batch: Any = None
         self._requests: list[Request] = []
+        self._asking: list[Request] = []  # those for whom the batch at hand is looked at
+        self._expecting: list[Request] = []  # those for whom the last one was; its numbers may be on their way
         self._asked: dict[tuple[EventKind, int], int] = {}
 
     @property
@@ -58,10 +60,10 @@ class Diagnosis:
         self._batch = batch
         if self._closed:
             return
-        waiting = [request for request in self._requests if request.begun < BATCHES]
-        self._looks.begin(trainer, pl_module, asked=bool(waiting))
-        inputs = self._inputs() if waiting else []
-        for request in waiting:
+        self._asking = [request for request in self._requests if request.begun < BATCHES]
+        self._looks.begin(trainer, pl_module, asked=bool(self._asking))
+        inputs = self._inputs() if self._asking else []
+        for request in self._asking:
             request.begun += 1
             request.readings.inputs.append(inputs)
 
@@ -70,16 +72,15 @@ class Diagnosis:
         self._batch = None
         self.arrive()
         self._looks.end(trainer, pl_module)
+        self._expecting, self._asking = self._asking, []
 
     def arrive(self) -> None:
         """What was read of a batch before is known now."""
-        numbers = self._looks.arrive()
-        if numbers is None:
-            return
-        for request in self._requests:
-            if request.looks < request.begun:
-                request.looks += 1
-                request.readings.numbers.append(numbers)
+        numbers, expecting = self._looks.arrive(), self._expecting
+        self._expecting = []
+        for request in expecting if numbers is not None else ():
+            request.looks += 1
+            request.readings.numbers.append(numbers)
 
     def explain(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
         """The finding with what the batch at hand tells of it; on CUDA, where the step before is judged, as it is.

@@ -31,6 +31,7 @@ MOST_LOSSES = 4096
 T = TypeVar("T")
 
 _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+_left: WeakKeyDictionary[Any, tuple[dict[int, dict[str, Any]], dict[str, Any]]] = WeakKeyDictionary()
 
 
 class Session:
@@ -68,6 +69,10 @@ class Session:
         session = _sessions.get(trainer)
         if session is None:
             session = _sessions[trainer] = Session(trainer)
+            watches, looks = _left.pop(trainer, ({}, None))
+            session.load_state_dict(watches)
+            if looks is not None:
+                session.diagnosis.load_state_dict(looks)
         return session
 
     def peers(self, trainer: Any) -> list[Peer]:
@@ -170,6 +175,9 @@ class Session:
         """Leaves the Trainer and its optimizers as they were found."""
         session = _sessions.pop(trainer, None)
         if session is not None:
+            leave = session.shield.run("left", "keeping the state for a later checkpoint failed", session._leave)
+            if leave is not None:
+                _left[trainer] = leave
             session.diagnosis.close()
             for watch in session.watches.values():
                 watch.remove()
@@ -181,11 +189,15 @@ class Session:
         for watch in self.watches.values():
             if watch.pending is not None and mean is not None:
                 watch.pending.share(mean)
-        return {watch.index: watch.state_dict() for watch in self.watches.values()}
+        return {**self._restored, **{watch.index: watch.state_dict() for watch in self.watches.values()}}
 
     def load_state_dict(self, state: dict[int, dict[str, Any]]) -> None:
         """Continues where `state` was taken, as the optimizers come up."""
         self._restored = dict(state)
+
+    def _leave(self) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
+        """What a checkpoint of the Trainer is to hold once this is closed: after the fit, or on an exception."""
+        return self.state_dict(None), self.diagnosis.state_dict()
 
     def _decide(self, record: StepRecord, peers: list[Peer]) -> None:
         if record.snapshot is not None and not math.isfinite(record.snapshot.total):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from math import nan
@@ -21,6 +22,10 @@ from lightning_gradwatch import (
     ExplosionDetector,
     GradientNormLogger,
     LRDecay,
+    NormClip,
+    PercentileClip,
+    UnitwiseClip,
+    ValueClip,
     VanishingDetector,
     ZScoreClip,
 )
@@ -31,17 +36,26 @@ from tests.strategies.nets import BATCHES, Net, Seen, fit
 pytestmark = pytest.mark.ddp
 
 
-def callbacks() -> list[Any]:
+PAIRS: list[tuple[Any, dict[str, Any]]] = [  # each law, each action
+    (NormClip(max_norm=0.5), {"action": "warn"}),
+    (ValueClip(value=0.05), {"action": "clip", "max_norm": 5.0}),
+    (PercentileClip(window=8), {"action": "skip", "max_norm": 5.0}),
+    (UnitwiseClip(), {"action": "stop", "max_norm": 5.0, "patience": 2}),
+    (ZScoreClip.published(), {"action": "abort", "max_norm": 5.0, "patience": 2}),
+]
+
+
+def callbacks(law: Any = None, settings: dict[str, Any] | None = None) -> list[Any]:
     return [
         GradientNormLogger(),
-        ExplosionDetector(action="clip", max_norm=5.0),
+        ExplosionDetector(**settings or {"action": "clip", "max_norm": 5.0}),
         VanishingDetector(window=10),
-        AdaptiveClipper(ZScoreClip(z=1.0, warmup_steps=2)),
+        AdaptiveClipper(law or ZScoreClip(z=1.0, warmup_steps=2)),
         LRDecay(on=["nonfinite", "explosion"], cooldown_steps=0, hold_steps=3, rewarm_steps=20, patience=1),
     ]
 
 
-def interrupted(case: Case, folder: Path) -> tuple[Seen, Seen]:
+def interrupted(case: Case, folder: Path, used: Callable[[], list[Any]] = callbacks) -> tuple[Seen, Seen]:
     """Two epochs in one go, and the second one alone from the checkpoint of the first."""
 
     def run(ckpt_path: Path | None) -> Seen:
@@ -49,7 +63,7 @@ def interrupted(case: Case, folder: Path) -> tuple[Seen, Seen]:
         keep = [] if ckpt_path else [ModelCheckpoint(dirpath=folder, filename="{epoch}", save_top_k=-1)]
         module = Net(case.cut, {3: nan, 5: 100.0})
         settings = {"max_epochs": 2, "enable_checkpointing": bool(keep)}
-        return fit(module, [*callbacks(), *keep], case.make(), ranks=case.ranks, ckpt_path=ckpt_path, **settings)
+        return fit(module, [*used(), *keep], case.make(), ranks=case.ranks, ckpt_path=ckpt_path, **settings)
 
     return run(None), run(folder / "epoch=0.ckpt")
 
@@ -70,6 +84,23 @@ def check(ranks: list[tuple[Seen, Seen]]) -> None:
 @pytest.mark.parametrize("case", [c for c in (SINGLE, *CASES) if c.name != "fsdp1_hybrid"], ids=lambda case: case.name)
 def test_a_resumed_run_shows_exactly_what_an_uninterrupted_one_shows(case, tmp_path):
     check(launch(case.ranks, partial(interrupted, case, tmp_path)))
+
+
+def test_with_each_law_and_each_action_too(tmp_path):
+    case = next(case for case in CASES if case.name == "ddp")
+
+    def work() -> list[tuple[Seen, Seen]]:
+        pairs = enumerate(PAIRS)
+        return [interrupted(case, tmp_path / str(i), partial(callbacks, law, action)) for i, (law, action) in pairs]
+
+    for results in launch(2, work):
+        for whole, resumed in results:
+            assert resumed.error == whole.error
+            assert resumed.steps == whole.steps
+            assert resumed.events == whole.events
+            for step, row in whole.rows.items():
+                if step >= BATCHES:
+                    assert repr(sorted(resumed.rows[step].items())) == repr(sorted(row.items())), step
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed, see test_deepspeed.py")
