@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import made_by
+from benchmarks.zoo.case import Case
 from benchmarks.zoo.run import run
 from benchmarks.zoo.table import table, wrong
 from benchmarks.zoo.verdict import OURS, Verdict, verdicts
-from benchmarks.zoo.zoo import CASES
+from benchmarks.zoo.zoo import BATCH_OF, BATCHES, CASES
 
 
 def arguments() -> argparse.Namespace:
     """What was asked for on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
     parser.add_argument("--half", choices=("tuning", "reporting", "all"), default="all", help="which configurations")
+    parser.add_argument("--batch", choices=(*BATCHES, "all"), default="all", help="configurations added together")
     parser.add_argument("--seeds", type=int, default=3, help="runs per configuration")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only", default="*", help="fnmatch pattern of configuration names")
@@ -31,22 +33,28 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def wanted(case: Case, options: argparse.Namespace) -> bool:
+    """Whether a configuration was asked for."""
+    right_batch = options.batch in (BATCH_OF[case.name], "all")
+    return right_batch and options.half in (case.half, "all") and fnmatch(case.name, options.only)
+
+
 def head(options: argparse.Namespace, results: list[dict[str, Any]], seconds: float) -> str:
     """How the figures were made."""
     kinds = [{r["case"] for r in results if r["sick"] is sick} for sick in (True, False)]
     size = f"{len(kinds[0])} sick and {len(kinds[1])} healthy configurations, {options.seeds} seeds"
     steps = f"{len(results)} runs, {sum(r['steps'] for r in results):,} optimizer steps"
-    command = f"python -m benchmarks.zoo --half {options.half} --seeds {options.seeds} --jobs {options.jobs}"
+    asked = f"--batch {options.batch} --half {options.half} --seeds {options.seeds} --jobs {options.jobs}"
     return (
-        f"Half: {options.half}. {size}, {steps}; in square brackets: 95 % Wilson intervals.\n"
-        f"{made_by(command, seconds)}"
+        f"Batch: {options.batch}, half: {options.half}. {size}, {steps}; in square brackets: 95 % Wilson intervals.\n"
+        f"{made_by(f'python -m benchmarks.zoo {asked}', seconds)}"
     )
 
 
 def main() -> int:
     """Runs, writes, prints."""
     options = arguments()
-    chosen = [c for c in CASES.values() if options.half in (c.half, "all") and fnmatch(c.name, options.only)]
+    chosen = [c for c in CASES.values() if wanted(c, options)]
     start = time.perf_counter()
     results = run([(c.name, seed) for c in chosen for seed in range(options.seeds)], options.jobs)
     by_system: dict[str, list[Verdict]] = {}

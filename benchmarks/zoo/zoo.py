@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All configurations."""
+"""All configurations, by when they were added: no rule had seen a batch before the first run of it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from benchmarks.zoo import (
     sick_vanishing,
 )
 from benchmarks.zoo.case import Case
+from benchmarks.zoo.second import healthy_losses as second_losses
+from benchmarks.zoo.second import healthy_networks as second_networks
+from benchmarks.zoo.second import healthy_training as second_training
+from benchmarks.zoo.second import sick_blow_up, sick_quiet
 
-GROUPS: tuple[tuple[Case, ...], ...] = (
+FIRST: tuple[tuple[Case, ...], ...] = (
     sick_rates.CASES,
     sick_scale.CASES,
     sick_nonfinite.CASES,
@@ -37,4 +41,13 @@ GROUPS: tuple[tuple[Case, ...], ...] = (
     healthy_parts.CASES,
     healthy_changes.CASES,
 )
-CASES = {case.name: case for group in GROUPS for case in group}
+SECOND: tuple[tuple[Case, ...], ...] = (
+    sick_blow_up.CASES,
+    sick_quiet.CASES,
+    second_networks.CASES,
+    second_losses.CASES,
+    second_training.CASES,
+)
+BATCHES = {"first": FIRST, "second": SECOND}
+CASES = {case.name: case for batch in BATCHES.values() for group in batch for case in group}
+BATCH_OF = {case.name: name for name, batch in BATCHES.items() for group in batch for case in group}
