@@ -123,8 +123,9 @@ class LRDecay(GradientCallback):
         watch.on_over.append(lambda: self._take_back(watch))
 
     def on_gradient_event(self, trainer: Any, pl_module: Any, event: GradientEvent) -> None:
-        """Backs off, if the event is of a kind to react to."""
-        if event.kind.value in self.on and event.severity is not Severity.INFO:
+        """Backs off, if the event is of a kind to react to; a loss that is NaN while no gradient is harms no weight."""
+        harmless = event.kind is EventKind.NONFINITE and event.severity is Severity.WARNING
+        if event.kind.value in self.on and event.severity is not Severity.INFO and not harmless:
             back_off = self._scale(event.optimizer).back_off
             (back_off.prevent if event.prevented else back_off.trigger)()
 

@@ -162,7 +162,7 @@ class ExplosionDetector(Detector):
 
     @override
     def reaction(self, record: StepRecord, event: GradientEvent, rule: str) -> tuple[Action, str]:
-        if event.kind is EventKind.NONFINITE:
+        if event.kind is EventKind.NONFINITE and event.severity is Severity.ALARM:
             return self._budget(record).nonfinite() if self.nonfinite == "skip" else (self.nonfinite, "")
         local = rule in _OF_THIS_STEP and event.kind is not EventKind.LEVEL_SHIFT
         acts = event.severity is Severity.ALARM or (local and self.action in ("clip", "skip"))

@@ -82,7 +82,7 @@ def explosion_rules(
     """The rules of `ExplosionDetector`, for one optimizer; its arguments, and `reduce` as in `LossHistory`."""
     losses = LossHistory(window, reduce)
     rules: dict[str, Rule] = {
-        "nonfinite": NonFinite(),
+        "nonfinite": NonFinite(alone=reduce is None),
         "limits": AbsoluteLimits(max_norm=max_norm, max_abs=max_abs, patience=patience),
         "spike": Spike(losses, window=window, warmup_steps=warmup_steps, factor=spike_factor, z=spike_z),
         "growth": Growth(losses, window=window, factor=growth_factor, patience=patience),

@@ -15,6 +15,8 @@ from lightning_gradwatch.snapshot import GradientSnapshot, by_layer
 
 _MOST_OVERFLOWS = 12  # in a row: each halves the scale, and one that starts at 2**16 has found its place by then
 _FIRST_STEPS = 2
+_QUIET = 50  # own steps without a bad loss, after which the next one is news
+_MADE = 10  # row of the remedy table
 
 
 class NonFinite:
@@ -23,31 +25,61 @@ class NonFinite:
     Under a GradScaler an overflow is its way of finding the scale, and it skips the step itself: that is counted, not
     reported, until it happens more than 12 times in a row or the scale falls below 1 (`scaler_stuck`, once).
 
-    A loss that is not finite is told, but finds nothing by itself: it is known on this rank only.
+    A loss that is not finite while the gradients are is a warning, told once and again after 50 steps without one. With
+    several ranks it finds nothing: each knows its own only, and to ask all of them at every step would cost a
+    collective.
+
+    Args:
+        alone: Whether this rank's loss is the loss of the run.
 
     Attributes:
         overflows: Steps that the GradScaler skipped so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
         self.overflows = 0
+        self._alone = alone
         self._in_a_row = 0
         self._stuck = False
+        self._sound = _QUIET  # steps in a row without a bad loss
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """Looks at this step's gradients."""
         bad = not isfinite(snapshot.total) and not np.isfinite(snapshot.norms).all()
+        told = [] if bad else self._loss_alone(snapshot)
         if snapshot.loss_scale is not None:
-            return self._scaled(snapshot, snapshot.loss_scale, overflow=bad)
-        return [_found(snapshot)] if bad else []
+            return self._scaled(snapshot, snapshot.loss_scale, overflow=bad) + told
+        return [_found(snapshot)] if bad else told
 
     def state_dict(self) -> dict[str, Any]:
         """Counts of overflows."""
-        return {"overflows": self.overflows, "in_a_row": self._in_a_row, "stuck": self._stuck}
+        counts = {"overflows": self.overflows, "in_a_row": self._in_a_row, "stuck": self._stuck}
+        return {**counts, "sound": self._sound}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
         self.overflows, self._in_a_row, self._stuck = state["overflows"], state["in_a_row"], state["stuck"]
+        self._sound = state.get("sound", _QUIET)
+
+    def _loss_alone(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
+        if not self._alone or snapshot.loss is None:
+            return []
+        before, self._sound = self._sound, self._sound + 1 if isfinite(snapshot.loss) else 0
+        if self._sound or before < _QUIET:
+            return []
+        return [
+            event(
+                snapshot,
+                EventKind.NONFINITE,
+                Severity.WARNING,
+                _MADE,
+                layers=(),
+                value=0,
+                limit=0,
+                message=f"the loss is {number(snapshot.loss)}, all gradients are finite",
+                cause="a term of the loss without a gradient, such as the mean of an empty selection",
+            )
+        ]
 
     def _scaled(self, snapshot: GradientSnapshot, scale: float, *, overflow: bool) -> list[GradientEvent]:
         self.overflows += overflow

@@ -56,6 +56,23 @@ def test_a_loss_alone_finds_nothing_since_it_is_known_on_one_rank_only(lab):
     assert NonFinite().judge(lab.snapshot(lab.stack(2), 1.0, loss=NAN)) == []
 
 
+def test_on_a_single_rank_a_loss_alone_is_a_warning_told_once(lab):
+    rule, layout = NonFinite(alone=True), lab.stack(2)
+    losses = [1.0, NAN, NAN, 1.0, INF] + [1.0] * 50 + [INF]
+    events = [e for i, loss in enumerate(losses) for e in rule.judge(lab.snapshot(layout, 1.0, loss=loss, step=i))]
+    assert lab.kinds(events) == [("nonfinite", "warning", 1), ("nonfinite", "warning", 55)]
+    assert [event.message for event in events] == [
+        "the loss is NaN, all gradients are finite",
+        "the loss is inf, all gradients are finite",
+    ]
+
+
+def test_a_loss_alone_is_told_under_a_grad_scaler_too_and_once_where_the_gradients_are_bad_as_well(lab):
+    rule, layout = NonFinite(alone=True), lab.stack(1)
+    assert [e.severity for e in rule.judge(lab.snapshot(layout, 1.0, loss=NAN, loss_scale=1024.0))] == ["warning"]
+    assert [e.severity for e in NonFinite(alone=True).judge(lab.snapshot(layout, NAN, loss=NAN))] == ["alarm"]
+
+
 def test_huge_but_finite_is_not_inf(lab):
     assert NonFinite().judge(lab.snapshot(lab.stack(2), 1e150)) == []
 
