@@ -23,7 +23,10 @@ _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
 
 class Dead:
-    """Finds layers all of whose gradients are exactly 0, although they are there, for many of their own steps in a row.
+    """Finds layers whose matrices get a gradient of exactly 0, for many of their own steps in a row.
+
+    A bias above silent or zero inputs still has a gradient, and learns nothing but the mean: so it keeps no layer
+    alive. Layers without a matrix are dead when all of their parameters are.
 
     A single non-zero gradient starts the count again (idle experts, rare tokens), and so does a step without one
     (frozen). Steps at which everything is 0 (a hinge loss that is satisfied) are not held against single layers. They
@@ -94,12 +97,13 @@ class Dead:
         return [self._found(snapshot, severity, new, count, _LATER if count < self._seen else _FROM_THE_START)]
 
     def _whole_layers(self, snapshot: GradientSnapshot, dead: Bools) -> Bools:
-        """[P] the dead parameters of layers in which nothing lives."""
+        """[P] the dead parameters of layers in which no matrix lives."""
         if not dead.any():
             return dead
-        owner = snapshot.layout.layer_of
-        living = np.bincount(owner, weights=snapshot.present & ~dead, minlength=len(snapshot.layout.layers))
-        whole: Bools = dead & (living[owner] == 0)
+        owner, matrix, size = snapshot.layout.layer_of, snapshot.layout.matrix, len(snapshot.layout.layers)
+        matrices = np.bincount(owner, weights=matrix & snapshot.present, minlength=size)
+        living = snapshot.present & ~dead & (matrix | (matrices[owner] == 0))
+        whole: Bools = dead & (np.bincount(owner, weights=living, minlength=size)[owner] == 0)
         return whole
 
     def _found(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lightning_gradwatch.events import EventKind, GradientEvent
 from lightning_gradwatch.rules.culprits import news
 from lightning_gradwatch.rules.depth import layers_of
@@ -22,7 +24,8 @@ _LEFT_OUT = 19  # row of the remedy table
 class NotUpdated:
     """Finds parameters with a gradient whose every measured update is exactly 0.
 
-    A gradient below 1e-3 of the largest is left out: its update may be lost in rounding, and the fault lies elsewhere.
+    The gradient meant is that of the step whose update was measured: heads that take turns have none every other step.
+    One below 1e-3 of the largest is left out: its update may be lost in rounding, and the fault lies elsewhere.
     The step after a non-finite one is left out, since its update may have been skipped, and steps at which the learning
     rate is 0.
 
@@ -39,6 +42,7 @@ class NotUpdated:
         self._steps = 0
         self._still = False  # whether any count is running
         self._sound = True  # whether the step before was finite
+        self._before: Floats | None = None  # [P] norms of the step before
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """Looks at the updates of the step before."""
@@ -46,23 +50,27 @@ class NotUpdated:
         if not self._sound:
             return []
         self._steps += 1
-        ratios = snapshot.update_ratios
-        if ratios is None or not sound or snapshot.lr == 0:
+        ratios, before, self._before = snapshot.update_ratios, self._before, snapshot.norms
+        if ratios is None or not sound or snapshot.lr == 0 or before is None or len(before) != len(ratios):
             return []
         # NaN is not 0: `all` asks for a zero.
-        return self._look(snapshot, ratios) if self._still or not ratios.all() else []
+        return self._look(snapshot, ratios, before) if self._still or not ratios.all() else []
 
     def state_dict(self) -> dict[str, Any]:
         """Counts by name."""
-        return {"memory": self._memory.state_dict(), "steps": self._steps, "still": self._still, "sound": self._sound}
+        counts = {"steps": self._steps, "still": self._still, "sound": self._sound}
+        before = None if self._before is None else self._before.tolist()
+        return {"memory": self._memory.state_dict(), "before": before, **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
         self._memory.load_state_dict(state["memory"])
         self._steps, self._still, self._sound = state["steps"], state["still"], state["sound"]
+        before = state.get("before")
+        self._before = None if before is None else np.array(before, dtype=np.float64)
 
-    def _look(self, snapshot: GradientSnapshot, ratios: Floats) -> list[GradientEvent]:
-        zero = (ratios == 0) & (snapshot.norms > _LEAST_SHARE * snapshot.norms.max())
+    def _look(self, snapshot: GradientSnapshot, ratios: Floats, before: Floats) -> list[GradientEvent]:
+        zero = (ratios == 0) & (before > _LEAST_SHARE * before.max())
         first, looks, reported = table = self._memory.align(snapshot.layout)
         first[zero & (looks == 0)] = self._steps
         looks[zero] += 1

@@ -50,10 +50,20 @@ class TestDead:
     def test_a_step_without_a_gradient_starts_the_count_again(self, lab):
         assert played(lab, Dead, lambda i: [None if i % 50 == 49 else 0.0, 1.0], FLAT) == []
 
-    def test_a_layer_lives_as_long_as_one_of_its_parameters_does(self, lab):
+    def test_a_layer_lives_as_long_as_one_of_its_matrices_does(self, lab):
+        layout = Layout(("a.ih", "a.hh", "a.bias", "b.weight"), ((2, 2), (2, 2), (2,), (2, 2)))
+        assert played(lab, Dead, lambda i: [1.0, 0.0, 0.0, 1.0], FLAT, layout) == []
+        assert len(played(lab, Dead, lambda i: [0.0, 0.0, 0.0, 1.0], FLAT, layout)) == 1
+
+    def test_a_bias_above_zero_inputs_keeps_no_layer_alive(self, lab):
         layout = Layout(("a.weight", "a.bias", "b.weight"), ((2, 2), (2,), (2, 2)))
-        assert played(lab, Dead, lambda i: [0.0, 1.0, 1.0], FLAT, layout) == []
-        assert len(played(lab, Dead, lambda i: [0.0, 0.0, 1.0], FLAT, layout)) == 1
+        (event,) = played(lab, Dead, lambda i: [0.0, 1.0, 1.0], FLAT, layout)
+        assert event.layers == ("a",)
+
+    def test_a_layer_without_a_matrix_lives_by_any_of_its_parameters(self, lab):
+        layout = Layout(("a.weight", "norm.weight", "norm.bias"), ((2, 2), (2,), (2,)))
+        assert played(lab, Dead, lambda i: [1.0, 0.0, 1.0], FLAT, layout) == []
+        assert len(played(lab, Dead, lambda i: [1.0, 0.0, 0.0], FLAT, layout)) == 1
 
     def test_a_layer_that_dies_later_is_told_for_itself(self, lab):
         events = played(lab, Dead, lambda i: [1.0, 0.0, float(i < 20)], FLAT)
@@ -104,7 +114,7 @@ class TestDisconnected:
 class TestNotUpdated:
     def test_a_parameter_that_has_a_gradient_but_stays_is_named(self, lab):
         (event,) = played(lab, NotUpdated, lambda i: [1.0, 1.0], FALLING, updates=lambda i: [0.0, 1e-3])
-        assert (event.kind, event.severity, event.step) == ("not_updated", "warning", 49)
+        assert (event.kind, event.severity, event.step) == ("not_updated", "warning", 50)
         assert event.message.splitlines()[0] == "weights unchanged for 50 steps in net.0"
 
     def test_it_is_an_alarm_once_there_is_no_progress(self, lab):
@@ -123,6 +133,12 @@ class TestNotUpdated:
 
     def test_without_a_gradient_nothing_has_to_move(self, lab):
         assert played(lab, NotUpdated, lambda i: [0.0, 1.0], FLAT, updates=lambda i: [0.0, 1e-3]) == []
+
+    def test_heads_that_take_turns_stay_where_they_had_no_gradient(self, lab):
+        def measured(i):  # of step i - 1, whose turn was the other head's
+            return [float(i % 2), float(i % 2 == 0)] if i % 10 == 0 else [math.nan] * 2
+
+        assert played(lab, NotUpdated, lambda i: [float(i % 2 == 0), float(i % 2)], FALLING, updates=measured) == []
 
     def test_an_update_of_a_vanished_gradient_may_be_lost_in_rounding(self, lab):
         assert played(lab, NotUpdated, lambda i: [1e-4, 1.0], FLAT, updates=lambda i: [0.0, 1e-3]) == []
