@@ -16,6 +16,8 @@ Reduce = Callable[[list[float]], list[float]]
 _LEAST_DROP = 0.03  # of the level; smaller changes are no progress, however sure
 _LEAST_RISE = 0.2
 _NOISE = 2.5  # standard errors; both from the prototype behind this package's defaults
+_AT_ONCE = 10  # steps within which a loss that has jumped may stay where it is
+_GOES_ON, _STAYS = 1.2, 0.8  # of the height of the jump
 _CONVERGED = 0.05  # of the level at the start
 _FEWEST = 3  # losses that make a median
 
@@ -79,6 +81,20 @@ class LossHistory:
         if min(len(before), len(after)) < _FEWEST:
             return None
         return median(after) - median(before) > max(_noise(before, after), _LEAST_RISE * self._scale(before))
+
+    def lasting(self, steps: int) -> bool:
+        """Whether a loss that jumped at the first of the last `steps` went on from there, or stays up for ten steps.
+
+        Another task or data set makes it jump as well, once, and then it falls. To be asked where `rising` says yes.
+        """
+        recent = self._view()[1]
+        steps = min(steps, self.window)
+        before, (first, *later) = _finite(recent[:-steps][-self.window :]), _finite(recent[-steps:]) or [nan]
+        if not before or not later:
+            return True
+        height = first - median(before)
+        least = _GOES_ON if steps <= _AT_ONCE else _STAYS
+        return median(later[-_AT_ONCE:]) - median(before) > least * height
 
     def jump(self) -> tuple[float, float] | None:
         """This rank's median of the window before this step, and its loss at this step. For texts only."""

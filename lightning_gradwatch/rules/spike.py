@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from math import exp, inf
+from statistics import median
 from typing import Any
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
@@ -15,7 +16,8 @@ from lightning_gradwatch.snapshot import GradientSnapshot
 
 _FEWEST = 3  # norms before which nothing is known
 _MANY = 3  # spikes within the window that no longer are single outliers
-_HUGE = 1e4  # times the usual norm: no batch does that to a sound run
+_HUGE = 1e4  # times the usual norm, now and at the start: no batch does that to a sound run
+_START = 10  # norms that make the level at the start
 _ISOLATED, _REPEATED, _SHIFT = 8, 9, 27  # rows of the remedy table
 
 
@@ -27,7 +29,7 @@ class Spike:
     median times ``factor**2``, from the third norm on. Five spikes in a row are a new level (`level_shift`).
 
     Args:
-        losses: Asked when spikes repeat: a rising loss turns the warning into an alarm.
+        losses: Asked when spikes repeat: a loss that rises and does not come down again makes an alarm of it.
         window: Norms that make the median.
         warmup_steps: Norms before which only the emergency limit holds.
         factor: Times the median, above 1.
@@ -46,6 +48,7 @@ class Spike:
         self.baseline = Baseline(window)
         self._losses = losses
         self._steps = 0
+        self._start: list[float] = []
         self._spikes: list[int] = []
         self._in_a_row = 0
         self._lr: float | None = None
@@ -61,6 +64,8 @@ class Spike:
         if norm is None:
             return []
         self._steps += 1
+        if len(self._start) < _START:
+            self._start.append(norm)
         before, self._lr = self._lr, snapshot.lr
         limit = inf  # the floor is cheap and at most the limit; most steps stay below it
         if norm <= self._floor() or norm <= (limit := self.limit):
@@ -82,11 +87,12 @@ class Spike:
     def state_dict(self) -> dict[str, Any]:
         """Baseline and recent spikes."""
         counts = {"steps": self._steps, "spikes": list(self._spikes), "in_a_row": self._in_a_row, "lr": self._lr}
-        return {"baseline": self.baseline.state_dict(), **counts}
+        return {"baseline": self.baseline.state_dict(), "start": list(self._start), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
         self.baseline.load_state_dict(state["baseline"])
+        self._start = list(state.get("start", ()))
         self._steps, self._spikes = state["steps"], list(state["spikes"])
         self._in_a_row, self._lr = state["in_a_row"], state["lr"]
 
@@ -112,19 +118,21 @@ class Spike:
     def _spike(self, snapshot: GradientSnapshot, norm: float, lr: float | None) -> GradientEvent:
         limit, basis = self._limit()
         self._spikes = [step for step in self._spikes if step > self._steps - self.baseline.window] + [self._steps]
-        repeated = len(self._spikes) >= _MANY and bool(self._losses.rising(self._steps - self._spikes[0] + 1))
-        usual = max(self.baseline.median, self.baseline.q90 / self.factor)
+        since = self._steps - self._spikes[0] + 1
+        harm = len(self._spikes) >= _MANY and self._losses.rising(since) and self._losses.lasting(since)
+        # Of a training that has converged, new data may ask as much as at the start.
+        usual = max(self.baseline.median, self.baseline.q90 / self.factor, median(self._start))
         parts = blame(snapshot)
         return event(
             snapshot,
             EventKind.SPIKE,
-            Severity.ALARM if repeated or norm > _HUGE * usual else Severity.WARNING,
-            _REPEATED if repeated else _ISOLATED,
+            Severity.ALARM if harm or norm > _HUGE * usual else Severity.WARNING,
+            _REPEATED if harm else _ISOLATED,
             layers=[layer for layer, _ in parts],
             value=norm,
             limit=limit,
             message=f"grad norm {number(norm)}, limit {number(limit)} ({basis})\n{where(parts)}",
-            cause=None if repeated else self._outlier(snapshot.lr, lr),
+            cause=None if harm else self._outlier(snapshot.lr, lr),
         )
 
     def _outlier(self, lr: float | None, before: float | None) -> str:

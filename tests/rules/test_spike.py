@@ -64,6 +64,19 @@ def test_repeated_spikes_are_an_alarm_only_where_the_loss_rises_after_the_first(
     assert [severity for _, severity, _ in played(lab, norms)[0]] == ["warning"] * 3
 
 
+def test_spikes_where_the_loss_jumps_once_and_then_falls_are_another_task_not_an_explosion(lab):
+    # Three in a row before the fifth makes a new level: the loss is high, yet does not go on rising.
+    norms, losses = [1.0] * 100 + [50.0] * 3, [1.0] * 100
+    assert [s for _, s, _ in played(lab, norms, [*losses, 6.4, 6.5, 6.6])[0]] == ["warning"] * 3
+    assert [s for _, s, _ in played(lab, norms, [*losses, 6.4, 9.0, 20.0])[0]] == ["warning", "warning", "alarm"]
+
+
+def test_a_converged_training_may_meet_what_it_knew_at_the_start(lab):
+    norms = [1.0] * 10 + np.geomspace(1.0, 1e-5, 90).tolist() + [1e-5] * 200
+    assert [severity for _, severity, _ in played(lab, [*norms, 3.0])[0]] == ["warning"]
+    assert [severity for _, severity, _ in played(lab, [*norms, 3e4])[0]] == ["alarm"]
+
+
 def test_before_the_warm_up_only_the_emergency_limit_holds(lab):
     assert played(lab, [1.0, 1.0, 1.0, 99.0])[0] == []
     assert played(lab, [1.0, 1.0, 1.0, 101.0])[0] == [("spike", "warning", 3)]
