@@ -13,13 +13,17 @@ from lightning_gradwatch.rules.latch import Latch
 from lightning_gradwatch.rules.memory import PerParameter
 from lightning_gradwatch.rules.progress import LossHistory
 from lightning_gradwatch.rules.rule import event, usable
-from lightning_gradwatch.snapshot import Floats, GradientSnapshot
+from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot
 
 _LOOKS = 10  # per window
 _KEEP = 0.8  # of the share of looks, per look: half of it after three looks, so that it speaks of about half a window
 _FORGET = 0.01  # a share below it counts as 0
 _MOST = 0.5  # a share above it means: the median over the looks
 _MATRICES = 0.2  # of all that take part
+_FALLS = 0.8  # rank correlation of s with depth: a profile that falls layer by layer
+_SINGLE = 0.5  # of the whole fall, in logarithms
+_FEWEST = 6  # matrices that make such a profile
+_DOUBTLESS = 10.0  # times the ratio, for such a profile
 _SMALL = 1  # row of the remedy table
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
@@ -27,9 +31,10 @@ _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 class VanishingDepth:
     """Finds layers to which the loss hardly responds, in a training that makes no progress.
 
-    Per look each matrix is held against the largest: s < `ratio` times max s. A matrix is starved if that is so in
-    most of the recent looks, which for a steady net is a statement on the median of s / max s. At least a fifth of
-    the matrices must be. Clears at three times the ratio.
+    Per look each matrix is held against the largest: s < `ratio` times max s; ten times the ratio where s falls towards
+    the input layer by layer, as a product of small factors does. A matrix is starved if that is so in most of the
+    recent looks, which for a steady net is a statement on the median of s / max s. At least a fifth of the matrices
+    must be. Clears at three times the limit.
 
     Args:
         losses: Asked while the condition holds: progress, or a loss near 0, means that nothing is wrong.
@@ -46,6 +51,7 @@ class VanishingDepth:
         self._shares = PerParameter(2)  # of the recent looks: below the ratio, below three times the ratio
         self._steps = 0
         self._low = False  # whether any share is above 0
+        self._limit = ratio  # of the latest look
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """Looks ten times per window."""
@@ -74,10 +80,11 @@ class VanishingDepth:
         if len(s) < 2:
             return []
         relative = s / s.max()
-        if not self._low and not relative.min() < 3 * self.ratio:
+        if not self._low and not relative.min() < 3 * _DOUBTLESS * self.ratio:
             return []
         shares = self._shares.align(snapshot.layout)
-        below = np.stack([relative < self.ratio, relative < 3 * self.ratio])
+        self._limit = limit = self.ratio * (_DOUBTLESS if _falls(relative) else 1.0)
+        below = np.stack([relative < limit, relative < 3 * limit])
         shares[:, chosen] += (1 - _KEEP) * (below - shares[:, chosen])
         shares[shares < _FORGET] = 0
         self._low = bool(shares.any())
@@ -89,22 +96,33 @@ class VanishingDepth:
         severity = _SEVERITY[self._losses.stuck()]
         if not self._latch.passes(self._steps, severity) or severity is None:
             return []
-        order = np.flatnonzero(starved)[np.argsort(s[starved], kind="stable")]
-        return [self._found(snapshot, severity, chosen, s, order)]
+        return [self._found(snapshot, severity, chosen, s, starved)]
 
     def _found(
-        self, snapshot: GradientSnapshot, severity: Severity, chosen: Indices, s: Floats, worst: Indices
+        self, snapshot: GradientSnapshot, severity: Severity, chosen: Indices, s: Floats, starved: Bools
     ) -> GradientEvent:
         best = int(s.argmax())
+        order = np.flatnonzero(starved)
+        order = order[np.argsort(-abs(order - best), kind="stable")]  # what vanishes does so on its way: the far end
         depth = len(layers_of(snapshot, chosen))
         return event(
             snapshot,
             EventKind.VANISHING,
             severity,
             _SMALL,
-            layers=layers_of(snapshot, chosen[worst]),
-            value=float(s[worst[0]] / s[best]),
-            limit=self.ratio,
-            message=f"{account(snapshot, chosen, s, best, int(worst[0]))}\n{self._losses.line()}",
+            layers=layers_of(snapshot, chosen[order]),
+            value=float(s[starved].min() / s[best]),
+            limit=self._limit,
+            message=f"{account(snapshot, chosen, s, best, int(order[0]))}\n{self._losses.line()}",
             cause=f"small derivatives (a sigmoid's is at most 1/4) or small weights, multiplied over {depth} layers",
         )
+
+
+def _falls(s: Floats) -> bool:
+    """Whether s falls on its way to the input, and no single layer makes half of the fall."""
+    if len(s) < _FEWEST:
+        return False
+    ranks = np.argsort(np.argsort(s))
+    steps = np.diff(np.log(s))
+    ordered = np.corrcoef(ranks, np.arange(len(s)))[0, 1] > _FALLS
+    return bool(ordered and steps.max() < _SINGLE * steps.sum())

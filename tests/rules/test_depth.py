@@ -108,13 +108,24 @@ def test_a_converged_model_is_not_vanishing(lab):
 
 def test_vanishing_names_the_layers_and_the_factor(lab):
     (event,) = vanishing(lab, profile(0.2, 10), FLAT)
-    assert event.layers == ("net.0", "net.1", "net.2", "net.3", "net.4")
+    assert event.layers == tuple(f"net.{i}" for i in range(7))
     assert event.message.splitlines() == [
         "gradient shrinks x0.2 per layer from net.9 (1) to net.0 (5.1e-7)",
         "loss: no progress in 50 steps (2.3 -> 2.3)",
     ]
     assert event.cause == "small derivatives (a sigmoid's is at most 1/4) or small weights, multiplied over 10 layers"
     assert event.value == pytest.approx(0.2**9)
+
+
+def test_a_profile_that_falls_layer_by_layer_is_judged_at_ten_times_the_ratio(lab):
+    # Ten ReLU layers as torch initialises them: 2.5e-3 of the largest s at the first.
+    assert lab.kinds(vanishing(lab, profile(0.5, 10), FLAT)) == [("vanishing", "alarm", 99)]
+    assert vanishing(lab, profile(0.5, 10), FALLING) == []
+    assert vanishing(lab, profile(0.7, 10), FLAT) == []
+    shuffled = [profile(0.5, 10)[i] for i in (3, 0, 8, 1, 9, 5, 7, 2, 6, 4)]
+    assert vanishing(lab, shuffled, FLAT) == []
+    assert vanishing(lab, [2e-3] * 5 + [1.0] * 5, FLAT) == []  # one layer makes all of the fall
+    assert vanishing(lab, [2e-3, 0.05, 1.0], FLAT) == []  # too few layers to make a profile
 
 
 def test_layers_that_starve_towards_the_output_are_told_the_other_way(lab):
