@@ -17,7 +17,7 @@ help:
 	@echo 'make test    lint, import directions, types, all tests'
 	@echo 'make docs    build the documentation into build/docs; a warning is an error'
 	@echo 'make bench   measure what the callbacks add to a step'
-	@echo 'make zoo     measure detection and false alarms on 163 sick and healthy runs (six minutes)'
+	@echo 'make zoo     measure detection and false alarms on 238 sick and healthy runs (ten minutes)'
 	@echo 'make rescue  train runs that die under every clipper, and count who rescues them'
 	@echo 'make format  what the linter can mend by itself'
 	@echo 'make frontend  build the page of the TensorBoard tab (needs Node 20)'

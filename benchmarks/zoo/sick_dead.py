@@ -78,4 +78,11 @@ CASES = (
         layer="net.0",
     ),
     sick("sigmoid_bias_20", REPORTING, FULL | {K.VANISHING}, lambda: digits(sigmoid(20.0), sgd(0.1)), layer=HIDDEN),
+    sick(
+        "images_divided_to_zero",
+        TUNING,
+        DEAD,
+        lambda: fit(nets.cnn(norm=False), [((x / 255).long().float(), y) for x, y in data.images(150)], adam()),
+        layer="net.0",
+    ),
 )

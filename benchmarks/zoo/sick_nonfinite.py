@@ -54,6 +54,11 @@ def masked_mean(out: Tensor, y: Tensor) -> Tensor:
     return losses.mean() + 0.1 * losses[y == 3].mean()
 
 
+def empty_penalty(out: Tensor, y: Tensor) -> Tensor:
+    """A second term is the mean over nothing, from a batch on that has no nine."""
+    return cross_entropy(out, y) + (y[y == 9] * 0.0).mean()
+
+
 def standardised(x: Tensor) -> Tensor:
     """Some pixels are always zero: 0 / 0."""
     return (x - x.mean(0)) / (x - x[:1]).std(0)
@@ -102,4 +107,5 @@ CASES = (
     sick("fully_masked_attention", REPORTING, NAN, lambda: digits(around(before=attention), at=75, x=blank), onset=75),
     sick("exp_overflow", TUNING, NAN, lambda: digits(around(after=lambda out: (400 * out).exp()))),
     sick("angle_of_parallel_vectors", REPORTING, NAN, lambda: digits(loss=angle)),
+    sick("empty_term_in_the_loss", TUNING, NAN, lambda: digits(size=16, loss=empty_penalty)),
 )

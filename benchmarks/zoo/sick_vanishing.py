@@ -66,4 +66,18 @@ CASES = (
         lambda: digits(deep(nn.Softsign, nets.normal(0.05)), sgd(0.1)),
         layer=FRONT,
     ),
+    sick(
+        "relu_10_default_init",
+        TUNING,
+        FADES,
+        lambda: digits(nets.mlp(64, *[32] * 10, 10), sgd(0.05)),
+        layer="net.[0-9]",
+    ),
+    sick(
+        "tanh_16_default_init",
+        TUNING,
+        FADES,
+        lambda: digits(nets.mlp(64, *[16] * 16, 10, act=nn.Tanh), sgd(0.05)),
+        layer=FRONT,
+    ),
 )
