@@ -79,7 +79,8 @@ class Highway(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         open_ = self.gate(x).sigmoid()
-        return open_ * self.body(x).relu() + (1 - open_) * x
+        out: Tensor = open_ * self.body(x).relu() + (1 - open_) * x
+        return out
 
 
 class UNet(nn.Module):
@@ -127,7 +128,8 @@ class Tagger(nn.Module):
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.rnn(x)[0]).log_softmax(-1).transpose(0, 1)
+        out: Tensor = self.head(self.rnn(x)[0]).log_softmax(-1).transpose(0, 1)
+        return out
 
 
 class Bag(nn.Module):
