@@ -58,6 +58,12 @@ def settled_gradient(gradient: Tensor, parameter: Tensor) -> Tensor:
     return gradient.coalesce() if gradient.layout is torch.sparse_coo else gradient
 
 
+def is_whole(module: nn.Module) -> bool:
+    """Whether a module, as the strategy wrapped it, has all its parameters on this rank, as themselves."""
+    wrapped = any(hasattr(unit, "_handle") for unit in module.modules())
+    return not wrapped and not any(isinstance(p, DTensor) or zero.is_partitioned(p) for p in module.parameters())
+
+
 class Sharding:
     """How the parameters of one optimizer lie on the ranks.
 

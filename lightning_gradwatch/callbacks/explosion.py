@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,8 @@ from typing_extensions import override
 from lightning_gradwatch.arguments import above_one, one_of, optional, positive, whole_number
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.budget import SkipBudget
-from lightning_gradwatch.callbacks.detector import SAMPLE_EVERY, Detector
+from lightning_gradwatch.callbacks.detector import SAMPLE_EVERY
+from lightning_gradwatch.callbacks.dumping import DumpingDetector
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.refusals import refuse_action
@@ -31,7 +33,7 @@ _OF_THIS_STEP = ("limits", "spike")
 _PAST = {"clip": "clipped", "skip": "skipped"}
 
 
-class ExplosionDetector(Detector):
+class ExplosionDetector(DumpingDetector):
     """Finds gradients that explode: non-finite ones, spikes, growth, updates that the weights cannot bear.
 
     Usually enough: `action`, one absolute limit (`max_norm`), `patience`. The other rules compare with what is normal
@@ -64,6 +66,11 @@ class ExplosionDetector(Detector):
         max_update_ratio: Relative update (norm of the change over norm of the weight) that is too large, above 0.
         monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA
             reading it waits for the device.
+        dump_dir: Folder for the batch, the random numbers and the weights from before the step of an alarm
+            (``nonfinite``, ``spike``, ``explosion``), one file per rank, to replay it; None keeps nothing and costs
+            nothing. Else buffers are copied at each batch, and on CUDA every step waits for one number. Of a kind that
+            repeats itself the first is kept, and the next after 500 quiet steps.
+        max_dumps: Files per rank to keep, the newest; at least 1.
         ignore: Event kinds to mute, such as ``["spike"]``; a muted kind does not act either. ``"nonfinite"`` is muted
             only with ``nonfinite="warn"``.
         include: Name patterns (fnmatch) of the parameters to judge; non-finite gradients are looked for in all.
@@ -97,12 +104,22 @@ class ExplosionDetector(Detector):
         growth_factor: float = 30.0,
         max_update_ratio: float = 0.5,
         monitor: str | None = None,
+        dump_dir: str | Path | None = None,
+        max_dumps: int = 3,
         ignore: Sequence[str] = (),
         include: Patterns = None,
         exclude: Patterns = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(monitor=monitor, ignore=ignore, include=include, exclude=exclude, name=name)
+        super().__init__(
+            dump_dir=dump_dir,
+            max_dumps=max_dumps,
+            monitor=monitor,
+            ignore=ignore,
+            include=include,
+            exclude=exclude,
+            name=name,
+        )
         self.action: Action = one_of("action", action, ("warn", "clip", "skip", "stop", "abort"))
         self.nonfinite: Action = one_of("nonfinite", nonfinite, ("warn", "skip", "stop", "abort"))
         self.max_abs = optional(positive, "max_abs", max_abs)
@@ -139,7 +156,7 @@ class ExplosionDetector(Detector):
     def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
         skips_itself = scaled or private.skips_on_device(optimizer)
         waits = self.nonfinite in ("stop", "abort") or (self.nonfinite == "skip" and not skips_itself)
-        return waits or self.action != "warn"
+        return waits or self.action != "warn" or super().acts_at_once(optimizer, scaled=scaled)
 
     @override
     def make_rules(self, reduce: Reduce | None) -> RuleSet:

@@ -43,6 +43,8 @@ TABLE: dict[Any, dict[str, tuple[Any, ...]]] = {
         "spike_z": (0, -1, NAN, INF, None, *NUMBER),
         "growth_factor": (1, NAN, INF, None, *NUMBER),
         "max_update_ratio": (0, -1, NAN, INF, None, *NUMBER),
+        "dump_dir": (3, ["a"], True),
+        "max_dumps": (0, -1, *COUNT),
         **DETECTOR,
     },
     VanishingDetector: {
