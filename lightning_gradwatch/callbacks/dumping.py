@@ -15,8 +15,9 @@ from lightning_gradwatch.callbacks.detector import Detector
 from lightning_gradwatch.callbacks.step import StepRecord
 from lightning_gradwatch.callbacks.window import Window
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.output.console import QUIET_STEPS, logger, tell
+from lightning_gradwatch.output.console import QUIET_STEPS, tell
 from lightning_gradwatch.output.dump import DumpFolder
+from lightning_gradwatch.output.shield import Shield
 
 _KINDS = (EventKind.NONFINITE, EventKind.SPIKE, EventKind.EXPLOSION)
 """What the batch at hand can be the cause of. An update that was too large is known only after the step."""
@@ -36,6 +37,7 @@ class DumpingDetector(Detector):
         most = whole_number("max_dumps", max_dumps)
         self._dumps = None if dump_dir is None else DumpFolder(_folder(dump_dir), most)
         self._window = Window()
+        self._shield = Shield()
         self._at_hand: tuple[Any, Any] | None = None
         self._latest: dict[tuple[str, int], int] = {}
 
@@ -80,19 +82,12 @@ class DumpingDetector(Detector):
         is_first = event.step - self._latest.get(key, -QUIET_STEPS - 1) > QUIET_STEPS
         self._latest[key] = event.step
         if is_first and self._at_hand is not None:
-            self._dump(event, self._dumps, *self._at_hand)
+            failure = "keeping the batch and the weights of an alarm failed"
+            self._shield.run("dump", failure, self._dump, event, self._dumps, *self._at_hand)
 
     def _dump(self, event: GradientEvent, dumps: DumpFolder, trainer: Any, pl_module: Any) -> None:
-        """Writes one file; where that fails it is told once, and the training goes on."""
-        try:
-            content = {"event": event.to_dict(), **self._window.content(trainer, pl_module)}
-            path = dumps.save(self._name_of(event), trainer.global_rank, content)
-        except Exception as error:
-            self._dumps = None
-            logger.warning(
-                "[gradwatch] cannot keep the batch and the weights of step %d: %s. No more is tried.", event.step, error
-            )
-            return
+        content = {"event": event.to_dict(), **self._window.content(trainer, pl_module)}
+        path = dumps.save(self._name_of(event), trainer.global_rank, content)
         tell(trainer, f"[gradwatch] kept batch, random numbers and weights of step {event.step} in {path}")
         for sentence in content["changed"]:
             tell(trainer, f"[gradwatch] {sentence}")

@@ -19,7 +19,7 @@ from lightning_gradwatch import AdaptiveClipper, ExplosionDetector
 from lightning_gradwatch.output import dump as dumping
 from lightning_gradwatch.output.dump import DumpFolder, plain
 
-REPLAY = (Path(__file__).parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
+REPLAY = (Path(__file__).parents[2] / "docs" / "howto" / "replay.md").read_text(encoding="utf-8")
 
 
 def poisoned(kit, factors):
@@ -63,12 +63,12 @@ def bits(gradient):
 
 
 def replay(module, path):
-    """By the lines in docs/replay.md, after the other random numbers that they leave out."""
-    (lines,) = re.findall(r"^```python\n(.*?)^```", REPLAY, flags=re.MULTILINE | re.DOTALL)
+    """By the lines in docs/howto/replay.md, after the other random numbers that they leave out."""
+    _, lines = re.findall(r"^```python\n(.*?)^```", REPLAY, flags=re.MULTILINE | re.DOTALL)
     name, keys, *rest = torch.load(path, weights_only=True)["batches"][0]["rng"]["numpy"]
     np.random.set_state((name, keys.numpy(), *rest))
-    place = {"torch": torch, "model": module, "path": path}
-    exec(lines, place)
+    place = {"model": module}
+    exec(re.sub(r'"evidence/[^"]+"', repr(str(path)), lines), place)
     return place["dump"]
 
 
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_the_training_goes_on(
         (tmp_path / "kept").write_text("in the way")
     detector = ExplosionDetector(dump_dir=tmp_path / "kept", max_norm=4.0)
     assert kit.pull([1.0, math.nan, 8.0, 1.0], [detector]).trainer.global_step == 4
-    assert said().count("cannot keep the batch and the weights of step 1") == 1
+    assert said().count("keeping the batch and the weights of an alarm failed") == 1
     assert not list((tmp_path / "kept").glob("*")) if trouble == "disk full" else True
 
 
