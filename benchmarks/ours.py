@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from pytorch_lightning import Callback
 
-from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, GradientNormLogger, LRDecay, VanishingDetector
+from lightning_gradwatch import default_callbacks
 
 
 def five() -> list[Callback]:
     """All callbacks at their defaults."""
-    return [GradientNormLogger(), ExplosionDetector(), VanishingDetector(), AdaptiveClipper(), LRDecay()]
+    return list(default_callbacks(rescue=True))

@@ -14,8 +14,8 @@ from lightning_gradwatch import AdaptiveClipper
 
 Method = Callable[[Run], tuple[Run, list[Callback]]]
 
-BARE = "bare"
-OURS = "five callbacks"
+BARE, CLIP, AUTOCLIP, ZCLIP = "bare", "gradient_clip_val=1.0", "AutoClip", "ZClip"
+CLIPPER, OURS = "AdaptiveClipper alone", "five callbacks"
 
 
 def added(make: Callable[[], list[Callback]]) -> Method:
@@ -31,9 +31,9 @@ def clipped(max_norm: float) -> Method:
 # "five callbacks" is clipper and back-off: the other three only watch, and skip what is NaN as the clipper does.
 METHODS: dict[str, Method] = {
     BARE: added(list),
-    "gradient_clip_val=1.0": clipped(1.0),
-    "AutoClip": added(lambda: [AutoClip()]),
-    "ZClip": added(lambda: [ZClip()]),
-    "AdaptiveClipper alone": added(lambda: [AdaptiveClipper()]),
+    CLIP: clipped(1.0),
+    AUTOCLIP: added(lambda: [AutoClip()]),
+    ZCLIP: added(lambda: [ZClip()]),
+    CLIPPER: added(lambda: [AdaptiveClipper()]),
     OURS: added(five),
 }

@@ -19,7 +19,7 @@ def summary(results: list[Result]) -> str:
         [name, *(share(r["rescued"][name] for r in half) for half in halves.values()), _typical(name, wanted)]
         for name in results[0]["values"]
     ]
-    return _markdown(["rescued by", *halves, "worse than the sound run, median (p90)"], rows)
+    return markdown(["rescued by", *halves, "worse than the sound run, median (p90)"], rows)
 
 
 def details(results: list[Result]) -> str:
@@ -30,11 +30,11 @@ def details(results: list[Result]) -> str:
         seeds = [r for r in results if r["pair"] == name]
         kind = "accuracy" if seeds[0]["accuracy"] else "loss"
         cells = [
-            f"{_spread(r['values'][m] for r in seeds)} {sum(r['rescued'][m] for r in seeds)}/{len(seeds)}"
+            f"{spread(r['values'][m] for r in seeds)} {sum(r['rescued'][m] for r in seeds)}/{len(seeds)}"
             for m in methods
         ]
-        rows.append([name, seeds[0]["half"], kind, _spread(r["sound"] for r in seeds), *cells])
-    return _markdown(["run", "half", "judged by", "sound", *methods], rows)
+        rows.append([name, seeds[0]["half"], kind, spread(r["sound"] for r in seeds), *cells])
+    return markdown(["run", "half", "judged by", "sound", *methods], rows)
 
 
 def beyond_help(results: list[Result]) -> str:
@@ -53,10 +53,12 @@ def _typical(method: str, results: list[Result]) -> str:
     return f"x{median(ratios):.2f} (x{ratios[int(0.9 * (len(ratios) - 1))]:.2f})" if ratios else "-"
 
 
-def _spread(values: Iterable[float]) -> str:
+def spread(values: Iterable[float]) -> str:
+    """The median (least to most); NaN is worse than all."""
     known = sorted(values, key=lambda value: (value != value, value))  # NaN, which compares with nothing, is last
     return f"{known[len(known) // 2]:.3g} ({known[0]:.3g} to {known[-1]:.3g})"
 
 
-def _markdown(headings: list[str], rows: list[list[str]]) -> str:
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """A table."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [headings, ["---"] * len(headings), *rows])
