@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_gradwatch.callbacks.defaults import default_callbacks
     from lightning_gradwatch.callbacks.explosion import ExplosionDetector
     from lightning_gradwatch.callbacks.logger import GradientNormLogger
+    from lightning_gradwatch.callbacks.rewind import Rewind
     from lightning_gradwatch.callbacks.vanishing import VanishingDetector
     from lightning_gradwatch.errors import GradientExplosionError, GradwatchError, VanishingGradientError
     from lightning_gradwatch.events import EventKind, GradientEvent, Remedy, Severity
@@ -37,6 +38,7 @@ _HOME = {
     "NormClip": "laws",
     "PercentileClip": "laws",
     "Remedy": "events",
+    "Rewind": "callbacks.rewind",
     "Severity": "events",
     "UnitwiseClip": "laws",
     "ValueClip": "laws",
@@ -60,6 +62,7 @@ __all__ = [
     "NormClip",
     "PercentileClip",
     "Remedy",
+    "Rewind",
     "Severity",
     "UnitwiseClip",
     "ValueClip",

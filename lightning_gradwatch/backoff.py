@@ -45,6 +45,7 @@ class BackOff:
         self._cooldown, self._hold, self._rewarm = cooldown_steps, hold_steps, rewarm_steps
         self.scale = 1.0
         self._start = 1.0
+        self._top = 1.0
         self._ceiling = 1.0
         self._age: int | None = None
         self._patience = patience
@@ -67,6 +68,16 @@ class BackOff:
         self._age = 0
         return True
 
+    def retreat(self, factor: float, times: int) -> None:
+        """The run went back to where this was, for the `times`-th time: as many factors on the multiplier.
+
+        A rate that ruined the run twice is not tried again: then the multiplier stays where it is now, for good.
+        """
+        self._start = self.scale = max(self.scale * factor**times, self._min_scale)
+        if times > 1 or self._age is not None:
+            self._top = self._ceiling = self.scale
+        self._age = 0
+
     def step(self) -> float:
         """One optimizer step later; the multiplier for it."""
         self._in_a_row *= self._prevented
@@ -76,13 +87,14 @@ class BackOff:
         age, self._age = self._age, self._age + 1
         self.scale = self._at(age)
         if age >= MEMORY_STEPS + self._rewarm:
-            self._age, self._ceiling, self.scale = None, 1.0, 1.0
+            self._age, self._ceiling, self.scale = None, self._top, self._top
         return self.scale
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is."""
         row = {"in_a_row": self._in_a_row, "prevented": self._prevented}
-        return {"scale": self.scale, "start": self._start, "ceiling": self._ceiling, "age": self._age, **row}
+        state = {"scale": self.scale, "start": self._start, "ceiling": self._ceiling, "age": self._age, **row}
+        return {**state, "top": self._top}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken."""
@@ -90,6 +102,7 @@ class BackOff:
         self._ceiling, self._age = state["ceiling"], state["age"]
         # Not in the checkpoints of the first development versions.
         self._in_a_row, self._prevented = state.get("in_a_row", 0), state.get("prevented", False)
+        self._top = state.get("top", 1.0)
 
     def _at(self, age: int) -> float:
         """The multiplier `age` steps after the event."""
@@ -99,7 +112,7 @@ class BackOff:
             return _between(self._start, max(self._ceiling, self._start), (age - self._hold + 1) / self._rewarm)
         if age < MEMORY_STEPS:
             return max(self._ceiling, self._start)
-        return _between(max(self._ceiling, self._start), 1.0, (age - MEMORY_STEPS + 1) / max(self._rewarm, 1))
+        return _between(max(self._ceiling, self._start), self._top, (age - MEMORY_STEPS + 1) / max(self._rewarm, 1))
 
 
 class Scale:

@@ -24,6 +24,7 @@ class EventKind(str, Enum):
     DISCONNECTED = "disconnected"
     SATURATED = "saturated"
     NOT_UPDATED = "not_updated"
+    REWOUND = "rewound"
 
 
 class Severity(str, Enum):

@@ -91,6 +91,8 @@ class GradientCallback(Peer, LightningCallback):
             session = Session.of(trainer)
             session.diagnosis.end_batch(trainer, pl_module)
             session.finish_batch(trainer)
+            for peer in session.peers(trainer):
+                peer.end_batch(trainer, pl_module)
 
     @override
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -142,10 +144,11 @@ class GradientCallback(Peer, LightningCallback):
 
     def memory(self) -> dict[str, Any]:
         """What a checkpoint keeps of this callback: plain types that ``torch.load(weights_only=True)`` reads."""
-        return {}
+        return self.learned()
 
     def recall(self, state: dict[str, Any]) -> None:
         """Continues where `memory` was taken."""
+        self.relearn(state)
 
     def _leads(self, trainer: Any) -> bool:
         if self._on:

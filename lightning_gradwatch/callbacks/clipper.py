@@ -139,7 +139,7 @@ class AdaptiveClipper(GradientCallback):
             result.scalars[tag("grad_clip/rate", *where)] = sum(hits) / len(hits)
 
     @override
-    def memory(self) -> dict[str, Any]:
+    def learned(self) -> dict[str, Any]:
         return {
             "hits": {index: list(hits) for index, hits in self._hits.items()},
             "laws": self._laws.state_dict(),
@@ -148,7 +148,7 @@ class AdaptiveClipper(GradientCallback):
         }
 
     @override
-    def recall(self, state: dict[str, Any]) -> None:
+    def relearn(self, state: dict[str, Any]) -> None:
         self._hits = {index: list(hits) for index, hits in state["hits"].items()}
         self._laws.load_state_dict(state["laws"])
         self._budgets.load_state_dict(state["budgets"])

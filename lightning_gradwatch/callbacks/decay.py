@@ -123,11 +123,25 @@ class LRDecay(GradientCallback):
         watch.on_over.append(lambda: self._take_back(watch))
 
     def on_gradient_event(self, trainer: Any, pl_module: Any, event: GradientEvent) -> None:
-        """Backs off, if the event is of a kind to react to; a loss that is NaN while no gradient is harms no weight."""
+        """Backs off, if the event is of a kind to react to; a loss that is NaN while no gradient is harms no weight.
+
+        `Rewind` has it back off by itself.
+        """
         harmless = event.kind is EventKind.NONFINITE and event.severity is Severity.WARNING
-        if event.kind.value in self.on and event.severity is not Severity.INFO and not harmless:
+        reacts = event.kind.value in self.on and event.severity is not Severity.INFO and not harmless
+        if reacts and event.kind is not EventKind.REWOUND:
             back_off = self._scale(event.optimizer).back_off
             (back_off.prevent if event.prevented else back_off.trigger)()
+
+    def retreat(self, optimizer: int, factor: float, times: int) -> float:
+        """Backs off, whatever `on` says: the run went back to where this state was kept, for the `times`-th time.
+
+        Returns:
+            The back-off's multiplier from now on.
+        """
+        back_off = self._scale(optimizer).back_off
+        back_off.retreat(factor, times)
+        return back_off.scale
 
     @override
     def conclude(self, record: StepRecord) -> None:
@@ -149,11 +163,11 @@ class LRDecay(GradientCallback):
         result.scalars.update({tag(stem, *where): value for stem, value in values.items()})
 
     @override
-    def memory(self) -> dict[str, Any]:
+    def learned(self) -> dict[str, Any]:
         return {"scales": self._scales.state_dict()}
 
     @override
-    def recall(self, state: dict[str, Any]) -> None:
+    def relearn(self, state: dict[str, Any]) -> None:
         self._scales.load_state_dict(state["scales"])
 
     def _scale(self, optimizer: int) -> Scale:

@@ -11,6 +11,7 @@ from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.output.tags import tag
 
 if TYPE_CHECKING:
+    from lightning_gradwatch.callbacks.peer import Peer
     from lightning_gradwatch.callbacks.session import Session
 
 _ROUNDING = 1e-3  # a gradient clipped to a limit may end a little above it
@@ -40,6 +41,18 @@ def deliver(record: StepRecord, session: Session) -> None:
             _announce(record, finding, session)
     for event in events.values():
         _tell_listeners(record.trainer, record.pl_module, event)
+
+
+def announce(trainer: Any, pl_module: Any, owner: Peer, event: GradientEvent, session: Session) -> None:
+    """Delivers an event that no rule found, and that is rare enough to be told each time."""
+    owner.keep(event)
+    if trainer.is_global_zero:
+        session.console.say(event)
+    session.writer.event(event)
+    label = tag(f"grad_event/{event.kind.value}", event.optimizer, len(trainer.optimizers), owner.name)
+    session.writer.text(label, event)
+    session.writer.scalars({label: owner.counts.get(event.kind.value, 1)}, event.log_step)
+    _tell_listeners(trainer, pl_module, event)
 
 
 def action_taken(record: StepRecord, finding: Finding) -> str:

@@ -132,7 +132,7 @@ class Detector(GradientCallback):
     @override
     def memory(self) -> dict[str, Any]:
         return {
-            "rules": self._rules.state_dict(),
+            **super().memory(),
             "events": [event.to_dict() for event in self.events],
             "tripped": None if self.tripped is None else self.tripped.to_dict(),
         }
@@ -141,6 +141,14 @@ class Detector(GradientCallback):
     def recall(self, state: dict[str, Any]) -> None:
         self.events = [GradientEvent.from_dict(event) for event in state["events"]]
         self.tripped = None if state["tripped"] is None else GradientEvent.from_dict(state["tripped"])
+        super().recall(state)
+
+    @override
+    def learned(self) -> dict[str, Any]:
+        return {"rules": self._rules.state_dict()}
+
+    @override
+    def relearn(self, state: dict[str, Any]) -> None:
         self._rules.load_state_dict(state["rules"])
 
     def _look_closer(self, record: StepRecord, *, wanted: bool) -> None:

@@ -125,6 +125,11 @@ class Diagnosis:
             with self._looks.guard:
                 yield diagnosed(request.event, request.then, evidence, request.looks, now)
 
+    def forget(self) -> None:
+        """What was to be looked into is gone: the weights are other ones now."""
+        self.arrive()
+        self._requests.clear()
+
     def close(self) -> None:
         """Leaves no hook and no reference behind."""
         self._looks.release()

@@ -204,12 +204,12 @@ class ExplosionDetector(DumpingDetector):
         return list(np.flatnonzero(suspects)) if suspects.any() else None
 
     @override
-    def memory(self) -> dict[str, Any]:
-        return {**super().memory(), "budgets": self._budgets.state_dict()}
+    def learned(self) -> dict[str, Any]:
+        return {**super().learned(), "budgets": self._budgets.state_dict()}
 
     @override
-    def recall(self, state: dict[str, Any]) -> None:
-        super().recall(state)
+    def relearn(self, state: dict[str, Any]) -> None:
+        super().relearn(state)
         self._budgets.load_state_dict(state["budgets"])
 
     def _budget(self, record: StepRecord) -> SkipBudget:

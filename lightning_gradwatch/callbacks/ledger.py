@@ -64,6 +64,11 @@ class Ledger:
             np.array([place[id(p)] for p in group if id(p) in place], dtype=np.intp)
             for group in zero.groups(self.optimizer)
         ]
+        self.forget()
+
+    def forget(self) -> None:
+        """The weights are other ones now: what was measured of them says nothing any more."""
+        self.probe.clear()
         self._ratios: Floats | None = None
         self._weights: Floats | None = None
         self._weights_due = 0

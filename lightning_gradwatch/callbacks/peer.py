@@ -90,6 +90,16 @@ class Peer:
         (Lightning would overwrite an attribute named `log`.)
         """
 
+    def end_batch(self, trainer: Any, pl_module: Any) -> None:
+        """At the end of a batch, when its steps are over."""
+
+    def learned(self) -> dict[str, Any]:
+        """What later steps are judged by, for `relearn`: all of its memory but the record of what was found."""
+        return {}
+
+    def relearn(self, state: dict[str, Any]) -> None:
+        """Goes back to when `learned` was asked; the run went back too."""
+
     def keep(self, event: GradientEvent) -> None:
         """Remembers an event that it found itself, once it is complete. What only explains another is not counted."""
         if is_finding(event.kind, event.severity):

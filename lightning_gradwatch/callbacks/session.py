@@ -160,6 +160,14 @@ class Session:
         if self.stopping:
             raise StopIteration
 
+    def go_back(self, trainer: Any) -> None:
+        """The weights are earlier ones again: what is still under way is written, and judged no more."""
+        self._losses.clear()
+        self.diagnosis.forget()
+        for watch in self.watches.values():
+            self._publish(trainer, watch.arrive())
+            watch.forget()
+
     @torch.no_grad()
     def drain(self, trainer: Any, pl_module: Any) -> None:
         """At the end of training: judges the last step, where the host has not seen it yet."""

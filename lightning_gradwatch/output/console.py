@@ -53,6 +53,10 @@ class Console:
             self._shield.run("events", "printing events failed", _print, event, count)
         return count == 1
 
+    def say(self, event: GradientEvent) -> None:
+        """Prints an event in full, whatever was said before."""
+        self._shield.run("events", "printing events failed", _print, event, 1)
+
 
 def _print(event: GradientEvent, count: int) -> None:
     if count == 1:

@@ -78,9 +78,17 @@ class LossHistory:
         recent = self._view()[1]
         steps = min(steps, self.window)
         before, after = _finite(recent[:-steps][-self.window :]), _finite(recent[-steps:])
-        if min(len(before), len(after)) < _FEWEST:
-            return None
-        return median(after) - median(before) > max(_noise(before, after), _LEAST_RISE * self._scale(before))
+        return self._rose(before, after) if min(len(before), len(after)) >= _FEWEST else None
+
+    def above(self, earlier: list[float], steps: int) -> bool | None:
+        """The same for the last `steps` losses and any `earlier` ones of this rank, be it a single one."""
+        before = _finite(earlier if self._reduce is None or not earlier else self._reduce(earlier))
+        after = _finite(self._view()[1][-steps:])
+        return self._rose(before, after) if before and len(after) >= _FEWEST else None
+
+    def last(self, steps: int) -> list[float]:
+        """This rank's losses of the last `steps` steps, the newest last; NaN where unknown."""
+        return list(self._recent)[-steps:] if steps > 0 else []
 
     def lasting(self, steps: int) -> bool:
         """Whether a loss that jumped at the first of the last `steps` went on from there, or stays up for ten steps.
@@ -150,6 +158,9 @@ class LossHistory:
 
     def _fell(self, before: list[float], after: list[float]) -> bool:
         return median(before) - median(after) > max(_noise(before, after), _LEAST_DROP * self._scale(before))
+
+    def _rose(self, before: list[float], after: list[float]) -> bool:
+        return median(after) - median(before) > max(_noise(before, after), _LEAST_RISE * self._scale(before))
 
     def _scale(self, before: list[float]) -> float:
         start, recent = self._view()

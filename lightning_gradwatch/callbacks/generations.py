@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The states of a run that are kept: one that has proved good, and a newer one that has yet to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from lightning_gradwatch.callbacks.changing import Changing, finite
+from lightning_gradwatch.callbacks.kept import Kept
+from lightning_gradwatch.callbacks.session import Session
+
+
+@dataclass
+class Generation:
+    """The state of a run at one step.
+
+    Attributes:
+        kept: Its tensors.
+        step: ``trainer.global_step`` then.
+        learned: What each of our callbacks went by, by its rank among the others.
+        finite: Names of the weights and buffers that were finite.
+        times: How often the run went back to it.
+    """
+
+    kept: Kept
+    step: int = 0
+    learned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    finite: frozenset[str] = frozenset()
+    times: int = 0
+
+
+class Generations:
+    """Keeps two states of a run, and puts the older one back.
+
+    An alarm comes some steps late, so a new state counts as good only once so many steps have gone by without one.
+
+    Args:
+        every: Optimizer steps from one state to the next.
+        healthy: Optimizer steps until one counts as good.
+        new: Makes the place for one.
+        trainer: Before the first step, or the first after a resume.
+        pl_module: Its module.
+
+    Attributes:
+        good: The state to go back to.
+    """
+
+    def __init__(self, every: int, healthy: int, new: Callable[[], Kept], trainer: Any, pl_module: Any) -> None:
+        self._every, self._healthy = every, healthy
+        self._changing = Changing(pl_module)
+        self._meters: list[Any] = []
+        self._candidate: Generation | None = None
+        self._spare = Generation(new())
+        self._taken_at = 0
+        self.good = Generation(new())
+        self._finite = finite(self.tensors(trainer, pl_module))
+        self._take(self.good, trainer, pl_module)
+
+    def tensors(self, trainer: Any, pl_module: Any) -> dict[str, Tensor]:
+        """What the training changes of the module."""
+        return self._changing(pl_module, trainer.optimizers)
+
+    def due(self, trainer: Any) -> bool:
+        """Whether it is time for a new state, which must be `sound`."""
+        free = self._candidate is None or self._proved(trainer)
+        return free and bool(trainer.global_step - self._taken_at >= self._every)
+
+    def sound(self, trainer: Any, pl_module: Any) -> bool:
+        """Whether what was finite in the good state is so on all ranks; a collective where there are several."""
+        self._finite = finite(self.tensors(trainer, pl_module))
+        ok = self.good.finite <= self._finite
+        return ok if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(ok, all=True))
+
+    def step(self, trainer: Any, pl_module: Any) -> bool:
+        """A step over which there is no suspicion; whether another state is the good one now."""
+        if self._met_others(trainer):
+            self.drop()
+            self._take(self.good, trainer, pl_module)
+            return True
+        due, proved = self.due(trainer), self._proved(trainer)
+        if proved and self._candidate is not None:
+            self.good, self._spare, self._candidate = self._candidate, self.good, None
+        if due:
+            self._candidate = self._spare
+            self._take(self._candidate, trainer, pl_module)
+        return proved
+
+    def go_back(self, trainer: Any, pl_module: Any) -> None:
+        """Makes everything again what it was in the good state; what came after it is dropped."""
+        session = Session.of(trainer)
+        session.go_back(trainer)
+        self.good.kept.put_back(trainer, self.tensors(trainer, pl_module))
+        self.good.times += 1
+        self._taken_at = trainer.global_step
+        for peer in session.peers(trainer):
+            if peer.rank in self.good.learned:
+                peer.relearn(deepcopy(self.good.learned[peer.rank]))
+
+    def drop(self) -> None:
+        """The state that has yet to prove good is none to go back to."""
+        if self._candidate is not None:
+            self._spare, self._candidate = self._candidate, None
+
+    def _proved(self, trainer: Any) -> bool:
+        """Whether the newer state may take the place of the good one."""
+        return self._candidate is not None and bool(trainer.global_step - self._candidate.step >= self._healthy)
+
+    def _take(self, generation: Generation, trainer: Any, pl_module: Any) -> None:
+        tensors = self.tensors(trainer, pl_module)
+        generation.kept.take(trainer, tensors)
+        generation.step = self._taken_at = trainer.global_step
+        generation.learned = {p.rank: deepcopy(p.learned()) for p in Session.of(trainer).peers(trainer)}
+        generation.finite, generation.times = self._finite, 0
+
+    def _met_others(self, trainer: Any) -> bool:
+        """Whether parameters were added, frozen or unfrozen, whose former values nobody kept."""
+        before, self._meters = self._meters, [watch.meter for watch in Session.of(trainer).watches.values()]
+        return bool(before) and [id(meter) for meter in before] != [id(meter) for meter in self._meters]
