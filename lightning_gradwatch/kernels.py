@@ -63,6 +63,12 @@ def scale_(tensors: Sequence[Tensor], factor: float | Tensor) -> None:
                 tensor.mul_(by)
 
 
+def scale_each_(tensors: Sequence[Tensor], factors: Sequence[Tensor]) -> None:
+    """Multiplies each tensor by its own 0-dim factor, in place."""
+    for tensor, factor in zip(tensors, factors, strict=True):
+        tensor.mul_(factor.to(tensor.device, tensor.dtype, non_blocking=True))
+
+
 def differences(after: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
     """``after[i] - before[i]`` for each i."""
     if _foreach_sub is not None:

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_gradwatch.arguments import one_of, whole_number
+from lightning_gradwatch.arguments import one_of, optional, positive, whole_number
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.budget import SkipBudget
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.ledger import Ledger
 from lightning_gradwatch.callbacks.peer import Patterns
-from lightning_gradwatch.callbacks.refusals import refuse_law
+from lightning_gradwatch.callbacks.refusals import refuse_bound, refuse_law
 from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind
-from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, as_law
+from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, UpdateLimit, as_law
+from lightning_gradwatch.laws.update import USUAL_LIMIT
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import NonFinite
 from lightning_gradwatch.snapshot import GradientSnapshot, Layout, joint
@@ -41,6 +42,11 @@ class AdaptiveClipper(GradientCallback):
 
     A non-finite gradient cannot be repaired by scaling, so that step is skipped: a true no-op, said each time.
 
+    A law that learns takes the first norms for usual, whatever they are. So beside such a law the relative update of
+    each layer is bounded too, from the very first step on, where the optimizer is SGD (`UpdateLimit` has the formula):
+    a bad first batch, or a learning rate that is far too high, does not ruin the weights. Beside a limit of your own
+    (``"norm"``, ``"value"``, ``"unitwise"``) and the published rules nothing else acts unless you ask for it.
+
     Logs, with the Trainer's other scalars: ``grad_clip/threshold`` (the law's limit at the step), ``grad_clip/factor``
     (the smallest factor applied), ``grad_clip/rate`` (share of clipped steps among the last 100).
 
@@ -49,6 +55,9 @@ class AdaptiveClipper(GradientCallback):
             object.
         per: One limit for each ``"optimizer"``, or one for each parameter ``"group"``.
         max_skips: Non-finite gradients skipped in a row before the run is aborted; 0 aborts at the first.
+        max_update_ratio: Largest relative update (learning rate times the norm of the gradient, over 1 - momentum and
+            the norm of the layer's weights) that passes untouched, above 0. ``"auto"``: 0.3 beside a law that learns,
+            None beside the others and under DeepSpeed, which clips by one norm. None for no such bound.
         include: Name patterns (fnmatch) of the parameters to clip; non-finite gradients are looked for in all.
         exclude: Name patterns of the parameters to leave alone.
         name: Tells several instances apart, in checkpoints and tags.
@@ -61,7 +70,7 @@ class AdaptiveClipper(GradientCallback):
 
     Example:
         >>> AdaptiveClipper("percentile", per="group").describe()
-        'clip by PercentileClip(percentile=50.0) per group, skip NaN and inf'
+        'clip by PercentileClip(percentile=50.0) per group, updates by SGD to x0.3 of the weights, skip NaN and inf'
     """
 
     def __init__(
@@ -70,14 +79,18 @@ class AdaptiveClipper(GradientCallback):
         *,
         per: Literal["optimizer", "group"] = "optimizer",
         max_skips: int = 20,
+        max_update_ratio: float | Literal["auto"] | None = "auto",
         include: Patterns = None,
         exclude: Patterns = None,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name, include=include, exclude=exclude)
         self.law = as_law(law)
+        self._asked = isinstance(max_update_ratio, (int, float))
         self.per = one_of("per", per, ("optimizer", "group"))
         self.max_skips = whole_number("max_skips", max_skips, least=0)
+        self.max_update_ratio = _update_ratio(max_update_ratio, self.law)
+        self._bounds: Keyed[int, UpdateLimit] = Keyed()
         self._laws: Keyed[tuple[int, int], Law] = Keyed()
         self._budgets: Keyed[int, SkipBudget] = Keyed()
         self._nonfinite: Keyed[int, NonFinite] = Keyed()
@@ -96,11 +109,14 @@ class AdaptiveClipper(GradientCallback):
     @override
     def describe(self) -> str:
         per = " per group" if self.per == "group" else ""
-        return f"clip by {self.law!r}{per}, skip NaN and inf"
+        most = "" if self.max_update_ratio is None else f", updates by SGD to x{self.max_update_ratio:g} of the weights"
+        return f"clip by {self.law!r}{per}{most}, skip NaN and inf"
 
     @override
     def begin(self, watch: Watch) -> None:
         refuse_law(watch, self.law, self.members(watch.meter.layout), per_group=self.per == "group")
+        if self._asked:
+            refuse_bound(watch)
 
     @override
     def acts_at_once(self, optimizer: Optimizer, *, scaled: bool) -> bool:
@@ -114,6 +130,8 @@ class AdaptiveClipper(GradientCallback):
                 record.clips.append((law, members))
             else:
                 record.elementwise.append((law, members))
+        if self.max_update_ratio is not None and not record.watch.is_engine:
+            record.bounds.append(self._bound(record.watch, self.max_update_ratio))
         if record.snapshot is not None:
             self._skip_nonfinite(record, record.snapshot)
 
@@ -143,6 +161,7 @@ class AdaptiveClipper(GradientCallback):
         return {
             "hits": {index: list(hits) for index, hits in self._hits.items()},
             "laws": self._laws.state_dict(),
+            "bounds": self._bounds.state_dict(),
             "budgets": self._budgets.state_dict(),
             "nonfinite": self._nonfinite.state_dict(),
         }
@@ -151,6 +170,7 @@ class AdaptiveClipper(GradientCallback):
     def relearn(self, state: dict[str, Any]) -> None:
         self._hits = {index: list(hits) for index, hits in state["hits"].items()}
         self._laws.load_state_dict(state["laws"])
+        self._bounds.load_state_dict(state.get("bounds", {}))  # not in the checkpoints of the first versions
         self._budgets.load_state_dict(state["budgets"])
         self._nonfinite.load_state_dict(state["nonfinite"])
 
@@ -161,6 +181,11 @@ class AdaptiveClipper(GradientCallback):
             return
         for group in range(len(watch.optimizer.param_groups)):
             yield self._group(watch, group), self._law((watch.index, group))
+
+    def _bound(self, watch: Ledger, limit: float) -> UpdateLimit:
+        bound = self._bounds.get(watch.index, lambda: UpdateLimit(limit))
+        bound.meet(watch.meter.layout, watch.groups, self.members(watch.meter.layout))
+        return bound
 
     def _law(self, key: tuple[int, int]) -> Law | ElementwiseLaw:
         law = self.law
@@ -183,3 +208,14 @@ class AdaptiveClipper(GradientCallback):
             record.report(self, event, *(budget.nonfinite() if event.kind is EventKind.NONFINITE else ("warn", "")))
         if not events:
             budget.sound()
+
+
+def _update_ratio(given: object, law: Law | ElementwiseLaw) -> float | None:
+    if given == "auto":
+        return None if law.exact else USUAL_LIMIT
+    try:
+        return optional(positive, "max_update_ratio", given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f'`max_update_ratio` must be "auto", None or a number above 0, got {given!r}. Give one of them.'
+        ) from None

@@ -10,15 +10,19 @@ from torch import Tensor
 from torch.optim import LBFGS
 from typing_extensions import override
 
-from lightning_gradwatch.arguments import fraction, one_of, up_to_one, whole_number
+from lightning_gradwatch.arguments import fraction, one_of, optional, positive, up_to_one, whole_number
 from lightning_gradwatch.backoff import BackOff, Scale
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.detector import Detector
 from lightning_gradwatch.callbacks.keyed import Keyed
+from lightning_gradwatch.callbacks.ledger import Ledger
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
+from lightning_gradwatch.laws import RateLimit
+from lightning_gradwatch.laws.update import USUAL_LIMIT
+from lightning_gradwatch.meter import to_host
 from lightning_gradwatch.output.tags import is_logged, tag
 
 
@@ -37,6 +41,10 @@ class LRDecay(GradientCallback):
     the weights (the step was skipped, or clipped to below the limit: ``event.prevented``) is no reason to slow down:
     it counts only when `patience` steps in a row had one.
 
+    With ``"update_too_large"`` in `on` it also sees such updates coming, from the first step on, where the optimizer is
+    Adam, one of its kin or RMSprop: a rate that would move the weights by more than `max_update_ratio` is lowered for
+    that step (`RateLimit` has the formula). Clipping is of no use there.
+
     Logs, with the Trainer's other scalars: ``grad_lr/scale`` (the multiplier) and ``grad_lr/<group>`` (the effective
     learning rate of each parameter group; ``group0``, or its ``"name"``).
 
@@ -51,6 +59,8 @@ class LRDecay(GradientCallback):
         rewarm_steps: Optimizer steps to come back in.
         min_scale: The back-off goes no lower, in (0, 1]; `gamma` has no floor.
         patience: Optimizer steps in a row with harm that was prevented, before it backs off for that; 1 is at once.
+        max_update_ratio: Largest relative update by Adam (learning rate times the root of the number of weights, over
+            their norm) that is left alone, above 0; None for no such limit.
         name: Tells several instances apart, in checkpoints and tags.
 
     Raises:
@@ -75,6 +85,7 @@ class LRDecay(GradientCallback):
         rewarm_steps: int = 500,
         min_scale: float = 1 / 64,
         patience: int = 5,
+        max_update_ratio: float | None = USUAL_LIMIT,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
@@ -95,6 +106,9 @@ class LRDecay(GradientCallback):
             "min_scale": up_to_one("min_scale", min_scale),
             "patience": whole_number("patience", patience),
         }
+        self.max_update_ratio = optional(positive, "max_update_ratio", max_update_ratio)
+        self._limits: dict[int, RateLimit] = {}
+        self._of_groups: dict[int, list[float]] = {}  # what the limits leave of each group's rate at this step
         self._scales: Keyed[int, Scale] = Keyed()
         self._own: dict[int, list[tuple[dict[str, Any], Any]]] = {}
 
@@ -144,21 +158,27 @@ class LRDecay(GradientCallback):
         return back_off.scale
 
     @override
+    def judge(self, record: StepRecord) -> None:
+        record.lr_scale *= self._scale(record.watch.index).value
+
+    @override
     def conclude(self, record: StepRecord) -> None:
         if record.watch.evaluations == 1:
             self._scale(record.watch.index).step(record.where["epoch"])
+        self._limit(record)
         if record.watch.stepping and record.ending is None:
             self._apply(record.watch)
 
     @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
-        scale = self._scale(result.watch.index).value
+        scales = self._group_scales(result.watch)
+        scale = min(scales)
         result.lr_scale *= scale
         if not is_logged(trainer, result.snapshot.log_step):
             return
         values = {"grad_lr/scale": scale}
-        for i, group in enumerate(result.watch.optimizer.param_groups):
-            values[f"grad_lr/{group.get('name', f'group{i}')}"] = float(group["lr"]) * scale
+        for i, (group, own) in enumerate(zip(result.watch.optimizer.param_groups, scales, strict=True)):
+            values[f"grad_lr/{group.get('name', f'group{i}')}"] = float(group["lr"]) * own
         where = result.watch.index, len(trainer.optimizers), self.name
         result.scalars.update({tag(stem, *where): value for stem, value in values.items()})
 
@@ -175,13 +195,35 @@ class LRDecay(GradientCallback):
 
     def _apply(self, watch: Watch) -> None:
         """Sets the groups' rates, once per step, and keeps their own."""
-        scale = self._scale(watch.index).value
-        if scale == 1.0 or watch.index in self._own:
+        scales = self._group_scales(watch)
+        if all(scale == 1.0 for scale in scales) or watch.index in self._own:
             return
         groups = watch.optimizer.param_groups
         self._own[watch.index] = [(group, _copy(group["lr"])) for group in groups]
-        for group in groups:
+        for group, scale in zip(groups, scales, strict=True):
             _set(group, group["lr"] * scale)
+
+    def _group_scales(self, watch: Ledger) -> list[float]:
+        """[G] the whole multiplier of each group's rate."""
+        scale, groups = self._scale(watch.index).value, watch.optimizer.param_groups
+        return [scale * own for own in self._of_groups.get(watch.index) or [1.0] * len(groups)]
+
+    def _limit(self, record: StepRecord) -> None:
+        """Finds out what the weights can bear of the coming step's rates."""
+        watch, snapshot = record.watch, record.snapshot
+        self._of_groups.pop(watch.index, None)
+        if self.max_update_ratio is None or "update_too_large" not in self.on:
+            return
+        weights = snapshot.weight_norms if snapshot is not None and snapshot.layout is watch.meter.layout else None
+        if weights is None and "weights" in record.numbers:
+            weights = to_host(record.numbers["weights"])  # the first step of all may wait for them
+        if weights is None:
+            return
+        limit = self._limits.setdefault(watch.index, RateLimit(self.max_update_ratio))
+        settings, scale = watch.optimizer.param_groups, self._scale(watch.index).value
+        scales = limit.scales(watch.meter.layout, weights, settings, watch.groups, scale)
+        if scales is not None:
+            self._of_groups[watch.index] = scales
 
     def _take_back(self, watch: Watch) -> None:
         for group, lr in self._own.pop(watch.index, ()):

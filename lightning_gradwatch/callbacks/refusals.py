@@ -25,6 +25,15 @@ def refuse_law(watch: Watch, law: Law | ElementwiseLaw, members: Members, *, per
         _refuse_cut_rows(watch, members)
 
 
+def refuse_bound(watch: Watch) -> None:
+    """Raises where `AdaptiveClipper` cannot bound the update of each layer."""
+    if watch.is_engine:
+        raise GradwatchError(
+            "AdaptiveClipper(max_update_ratio=...) cannot work under DeepSpeed, which clips by itself, by one norm over"
+            ' all parameters. Leave it at "auto", which sets no such bound there, or use FSDP2.'
+        )
+
+
 def refuse_action(watch: Watch, action: str, nonfinite: str, members: Members) -> None:
     """Raises where `ExplosionDetector` cannot act as it should."""
     if not watch.is_engine:

@@ -26,7 +26,8 @@ def settle(record: StepRecord) -> None:
     """Carries the wishes out: an end beats a skip, a skip beats a clip.
 
     Per parameter the smallest factor wins, never the product: two clippers at 1.0 must leave a norm of 1.0. Laws that
-    act entry by entry come first, on the raw gradients; the other laws then see the norms that those left.
+    act entry by entry come first, on the raw gradients; the other laws then see the norms that those left, and the
+    bound on the updates what is left after all.
     """
     host = record.snapshot is not None and not record.lagged
     norms: Norms = record.snapshot.norms if host and record.snapshot is not None else record.reading.norms
@@ -44,7 +45,8 @@ def settle(record: StepRecord) -> None:
         norms = _apply_elementwise(record, host=host)
     wishes = [(_factor(law, _norm(norms, members)), members) for law, members in record.clips]
     factors = [(factor, members) for factor, members in wishes if factor is not None]
-    record.total_clipped = _norm(_scale(record, norms, factors) if factors else norms, None)
+    left = _scale(record, norms, factors) if factors or record.bounds else norms
+    record.total_clipped = _norm(left, None)
 
 
 def _apply_elementwise(record: StepRecord, *, host: bool) -> Norms:
@@ -74,15 +76,46 @@ def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members
     """Multiplies the gradients; the norms that are left [P]."""
     if record.watch.is_engine:
         return _limit_engine(record, norms, factors)
-    reading = record.reading
-    record.watch.meter.share(reading)
+    parts = _partition(factors, len(norms)) if factors else []
     applied = torch.ones_like(norms) if isinstance(norms, Tensor) else np.ones_like(norms)
-    for members, factor in _partition(factors, len(norms)):
-        chosen = set(members)
-        kernels.scale_([g for g, i in zip(reading.gradients, reading.held, strict=True) if i in chosen], factor)
+    for members, factor in parts:
         applied[members] = factor
         record.factor = _least([record.factor, factor])
+    bounded = _bounded(record, norms, applied)
+    if bounded is not None:
+        applied, parts = bounded, _alike(bounded)
+        record.factor = applied.min() if isinstance(applied, Tensor) else float(applied.min())
+    if bounded is None and not parts:
+        return norms
+    reading = record.reading
+    record.watch.meter.share(reading)
+    if isinstance(bounded, Tensor):
+        kernels.scale_each_(reading.gradients, [bounded[i] for i in reading.held])
+    for members, factor in parts:
+        chosen = set(members)
+        kernels.scale_([g for g, i in zip(reading.gradients, reading.held, strict=True) if i in chosen], factor)
     return norms * applied
+
+
+def _bounded(record: StepRecord, norms: Norms, applied: Norms) -> Norms | None:
+    """[P] all factors, those of the bounds on the updates included; None where these change nothing."""
+    weights = record.numbers.get("weights") if isinstance(norms, Tensor) else None
+    if weights is None and record.snapshot is not None and record.snapshot.layout is record.watch.meter.layout:
+        weights = record.snapshot.weight_norms
+    settings = record.watch.optimizer.param_groups
+    found = [bound.factors(norms * applied, weights, settings, record.lr_scale) for bound in record.bounds]
+    on_device = [factors for factors in found if isinstance(factors, Tensor)]
+    if isinstance(applied, Tensor):
+        return (applied * torch.stack(on_device).amin(0)).to(applied.dtype) if on_device else None
+    on_host = [factors for factors in found if factors is not None and not isinstance(factors, Tensor)]
+    return applied * np.minimum.reduce(on_host) if on_host else None
+
+
+def _alike(applied: Norms) -> list[tuple[list[int], Factor]]:
+    """Parameters by their factor, without those that are left as they are; none for what the host does not know."""
+    if isinstance(applied, Tensor):
+        return []
+    return [(np.flatnonzero(applied == x).tolist(), float(x)) for x in np.unique(applied) if x < 1.0]
 
 
 def _limit_engine(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members]]) -> Norms:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_gradwatch.events import GradientEvent
-from lightning_gradwatch.laws import ElementwiseLaw, Law
+from lightning_gradwatch.laws import ElementwiseLaw, Law, UpdateLimit
 from lightning_gradwatch.meter import Reading
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
@@ -56,6 +56,8 @@ class StepRecord:
         findings: What was found in round 1.
         clips: Laws to clip by, with the parameters that each speaks of (None for all).
         elementwise: The same for laws that act entry by entry.
+        bounds: What limits the relative updates beside the laws.
+        lr_scale: What the learning rate is going to be multiplied by, as far as known.
         culprit: The rank whose loss made the gradient non-finite, where that can be told.
         skip: Whether somebody wants the step to be a no-op.
         guard: Whether it is to be one if a gradient is non-finite, which the host does not know yet.
@@ -80,6 +82,8 @@ class StepRecord:
     findings: list[Finding] = field(default_factory=list)
     clips: list[tuple[Law, Members]] = field(default_factory=list)
     elementwise: list[tuple[ElementwiseLaw, Members]] = field(default_factory=list)
+    bounds: list[UpdateLimit] = field(default_factory=list)
+    lr_scale: float = 1.0
     culprit: int | None = None
     skip: bool = False
     guard: bool = False

@@ -6,6 +6,7 @@ from lightning_gradwatch.laws.named import LawName, as_law
 from lightning_gradwatch.laws.norm import NormClip
 from lightning_gradwatch.laws.percentile import PercentileClip
 from lightning_gradwatch.laws.unitwise import UnitwiseClip
+from lightning_gradwatch.laws.update import RateLimit, UpdateLimit
 from lightning_gradwatch.laws.value import ValueClip
 from lightning_gradwatch.laws.zscore import ZScoreClip
 
@@ -15,7 +16,9 @@ __all__ = [
     "LawName",
     "NormClip",
     "PercentileClip",
+    "RateLimit",
     "UnitwiseClip",
+    "UpdateLimit",
     "ValueClip",
     "ZScoreClip",
     "as_law",

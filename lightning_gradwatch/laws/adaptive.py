@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_gradwatch.laws.base import Law
 
@@ -30,6 +30,8 @@ class AdaptiveLaw(Law):
     * Never locked in: after 50 unusual norms in a row the memory starts anew from these 50, as they were.
     * Norms that are not finite, or exactly zero (a step without gradients), change nothing.
     """
+
+    exact: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._low, self._high = 0.0, math.inf  # what is usual; all that `_refresh` computes follows from the memory

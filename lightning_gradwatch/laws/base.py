@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,7 +35,12 @@ class Law(_Configured, ABC):
     One law serves one optimizer, or one parameter group: `fresh` makes the others. Per step: read `limit` and `factor`,
     then tell `update` the norm as it was before clipping. A subclass keeps each constructor argument `x` as `_x`,
     and what it remembers in `_remember` and `_recall`.
+
+    Attributes:
+        exact: Whether the law is meant to act alone, since it is the user's own limit or a rule as published.
     """
+
+    exact: ClassVar[bool] = True
 
     @abstractmethod
     def limit(self) -> float:
@@ -99,6 +104,8 @@ class Law(_Configured, ABC):
 
 class ElementwiseLaw(_Configured, ABC):
     """Limits entries or rows one by one, from the gradients and weights of this step alone: it has no memory."""
+
+    exact: ClassVar[bool] = True
 
     @abstractmethod
     def apply_(

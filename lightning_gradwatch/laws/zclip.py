@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class PublishedZClip(ZScoreClip):
     As there, unlike `ZScoreClip`: the statistics are those of the norm itself and are fed with clipped values, so that
     a lasting rise by more than about 8 standard deviations is clipped for ever; only `max_norm` limits in the warm-up.
     """
+
+    exact: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__(z=2.5, alpha=0.97, warmup_steps=25, max_norm=1.0)

@@ -60,6 +60,7 @@ TABLE: dict[Any, dict[str, tuple[Any, ...]]] = {
         "law": ("nope", "Norm", 1.0, None),
         "per": ("layer", *CHOICE),
         "max_skips": (-1, *COUNT),
+        "max_update_ratio": (0, -1, NAN, INF, *NUMBER),
         **SHARED,
     },
     LRDecay: {
@@ -71,6 +72,8 @@ TABLE: dict[Any, dict[str, tuple[Any, ...]]] = {
         "hold_steps": (-1, *COUNT),
         "rewarm_steps": (-1, *COUNT),
         "min_scale": (0, 1.5, NAN, None, *NUMBER),
+        "patience": (0, *COUNT),
+        "max_update_ratio": (0, -1, NAN, INF, *NUMBER),
         "name": NAME,
     },
 }

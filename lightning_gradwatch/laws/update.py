@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the weights can bear: a bound on the relative update of each layer, known before the step is taken.
+
+P = parameters, L = layers, K = most parameters of one layer. Shapes in brackets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_gradwatch.snapshot import Floats, Layout
+
+USUAL_LIMIT = 0.3
+"""Largest relative update that passes untouched where nobody gives another; few healthy steps are beyond it."""
+
+FLOOR = 1 / 15
+"""However large the predicted update, this share of the limit is left, so that the run goes on."""
+
+KEEP = 0.98
+"""What the memory of an unbearable update keeps per step."""
+
+LEAST_RMS = 0.5
+"""Of 1 / sqrt(columns), the usual size of an entry of a matrix, or of 1 for what is none: smaller weights, such as
+those that start at zero, are taken to be this large, or they could not leave it."""
+
+
+class UpdateLimit:
+    """Bounds how far a step of SGD moves each layer, relative to its weights: ``lr |g| / ((1 - momentum) |w|)``.
+
+    That is the whole way that this step's gradient will move the weights, momentum included. No norms of earlier steps
+    are needed, so it holds from the first one. Up to `limit` nothing is touched. Beyond it ``limit**2 / ratio`` is
+    left, at least ``limit / 15``: the further off, the less, as in ZClip's reciprocal clipping. A layer is remembered
+    for some steps to be beyond the limit (at most 135), since a rate that is far too high makes huge and small
+    gradients in turn.
+
+    Not bounded are optimizers that divide by the size of the gradients, such as Adam: to them a smaller gradient is all
+    the same. `LRDecay` lowers their rate instead.
+
+    Source: ours. The ratio is that of LARS (You et al. 2017, arXiv 1708.03888), which sets it at every step where this
+    only bounds it; the floor for weights near zero is AGC's (Brock et al. 2021, arXiv 2102.06171, eq. 3).
+
+    Args:
+        limit: Largest relative update that passes untouched, above 0.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._layout: Layout | None = None
+        self._saved: dict[str, float] = {}
+
+    def meet(self, layout: Layout, groups: Sequence[NDArray[np.intp]], members: NDArray[np.intp] | None) -> None:
+        """Tells which parameters there are; what is remembered of a layer stays.
+
+        Args:
+            layout: Names and shapes.
+            groups: The parameters of each group, as indices.
+            members: The parameters to bound; None for all.
+        """
+        if layout is self._layout:
+            return
+        self._saved = self.state_dict()
+        self._layout, self._hot = layout, bool(self._saved)
+        self._weights: Floats | Tensor | None = None
+        self._inverse: Tensor | None = None
+        chosen = torch.zeros(len(layout.names), dtype=torch.float64)
+        chosen[slice(None) if members is None else torch.from_numpy(members)] = 1.0
+        group_of = torch.zeros(len(layout.names), dtype=torch.int64)
+        for i, group in enumerate(groups):
+            group_of[torch.from_numpy(group)] = i
+        self._chosen, self._group_of = chosen, group_of
+        self._layer_of, self._inside = torch.from_numpy(layout.layer_of), _inside(layout)
+        self._least = torch.from_numpy(_least_sizes(layout))
+        self._memory = torch.tensor([self._saved.get(layer, 0.0) for layer in layout.layers], dtype=torch.float64)
+
+    def factors(
+        self,
+        norms: Floats | Tensor,
+        weights: Floats | Tensor | None,
+        settings: Sequence[Mapping[str, Any]],
+        scale: float = 1.0,
+    ) -> Floats | Tensor | None:
+        """[P] multipliers in (0, 1] for this step's gradients; None where the host knows that all of them are 1.
+
+        Args:
+            norms: [P] of the gradients, after other laws. A tensor is handled on its device, without waiting for it.
+            weights: [P] norms of the weights at a recent step; None where they are not known, or as they were.
+            settings: ``optimizer.param_groups``.
+            scale: What the learning rates are going to be multiplied by.
+        """
+        rates = [_rate(group) * scale for group in settings]
+        where = norms.device if isinstance(norms, Tensor) else torch.device("cpu")
+        slope = self._slope_of(weights, rates, where) if any(rates) else None
+        if slope is None:
+            return None
+        if isinstance(norms, Tensor):
+            return self._bound(norms * slope)
+        ratios: Floats = norms * slope.numpy()
+        largest = ratios.max(initial=0.0)
+        if not largest < np.inf or (largest <= self._limit and not self._hot):
+            return None
+        factors = self._bound(torch.from_numpy(ratios)).numpy()
+        self._hot = bool(self._memory.any())
+        return factors if factors.min() < 1.0 else None
+
+    def state_dict(self) -> dict[str, float]:
+        """What is remembered, by layer."""
+        if self._layout is None:
+            return dict(self._saved)
+        remembered = zip(self._layout.layers, self._memory.tolist(), strict=True)
+        return {layer: ratio for layer, ratio in remembered if ratio > 0}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Continues where `state` was taken."""
+        self._saved, self._layout = dict(state), None
+
+    def _slope_of(self, weights: Floats | Tensor | None, rates: list[float], device: torch.device) -> Tensor | None:
+        """[P] what makes a relative update of a gradient's norm; None while the weights are unknown."""
+        if weights is not None and weights is not self._weights:
+            self._weights, self._rates = weights, [0.0]
+            for name in ("_chosen", "_group_of", "_layer_of", "_inside", "_least", "_memory"):
+                setattr(self, name, getattr(self, name).to(device, non_blocking=True))
+            known = torch.as_tensor(weights).to(self._least.device, self._least.dtype)
+            by_layer = torch.cat([known, known.new_zeros(1)])[self._inside].square().sum(1).sqrt()
+            self._inverse = self._chosen / torch.maximum(by_layer, self._least)[self._layer_of]
+        if self._inverse is not None and rates != self._rates:
+            self._rates = rates
+            of_group = torch.tensor(rates, dtype=torch.float64).to(device, non_blocking=True)
+            self._slope = self._inverse * of_group[self._group_of]
+        return None if self._inverse is None else self._slope
+
+    def _bound(self, ratios: Tensor) -> Tensor:
+        """[P] factors for relative updates [P]; learns from them. A layer is judged by the worst of its parameters."""
+        finite = ratios.isfinite().all()
+        worst = torch.cat([ratios, ratios.new_zeros(1)])[self._inside].amax(1)
+        memory = torch.maximum(worst, KEEP * self._memory).clamp(max=self._limit / FLOOR)
+        memory = torch.where(memory > self._limit, memory, 0.0)
+        self._memory = torch.where(finite, memory, self._memory)
+        left = (self._limit**2 / memory).clamp(min=self._limit * FLOOR)
+        return torch.where(finite, (left / worst).clamp(max=1.0), 1.0)[self._layer_of]
+
+
+class RateLimit:
+    """The same bound for optimizers that divide by the size of the gradients, as a limit for their learning rate.
+
+    Adam, AdamW and their kin, and RMSprop move each entry by about the learning rate, at most, whatever the gradient
+    (Kingma & Ba 2014, arXiv 1412.6980, section 2.1): a matrix of n entries by ``lr * sqrt(n)``, relative to its weights
+    ``lr * sqrt(n) / |w|``. A group is judged by the middle one of its matrices, the lower of two; what is left of a
+    ratio beyond the limit is told in `UpdateLimit`.
+
+    Args:
+        limit: Largest relative update that passes untouched, above 0.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._weights: Floats | None = None
+        self._slopes: list[float] = []
+
+    def scales(
+        self,
+        layout: Layout,
+        weights: Floats,
+        settings: Sequence[Mapping[str, Any]],
+        groups: Sequence[NDArray[np.intp]],
+        scale: float,
+    ) -> list[float] | None:
+        """[G] multipliers in (0, 1] for the learning rates of the groups; None where all of them are 1.
+
+        Args:
+            layout: Names and shapes.
+            weights: [P] norms of the weights at a recent step.
+            settings: ``optimizer.param_groups``.
+            groups: The parameters of each group, as indices.
+            scale: What the learning rates are going to be multiplied by anyway.
+        """
+        if weights is not self._weights:
+            rows = np.array([shape[0] if shape else 1 for shape in layout.shapes])
+            ratios = np.sqrt(layout.numel) / np.maximum(weights, LEAST_RMS * np.sqrt(rows))
+            self._slopes = [_middle(ratios[group[layout.matrix[group]]]) for group in groups]
+            self._weights = weights
+        pairs = zip(settings, self._slopes, strict=True)
+        found = [scale * _known(group) * slope if _divides(group) else 0.0 for group, slope in pairs]
+        if max(found) <= self._limit:
+            return None
+        return [max(self._limit / x, FLOOR) * self._limit / x if x > self._limit else 1.0 for x in found]
+
+
+def _middle(values: Floats) -> float:
+    return float(np.sort(values)[(len(values) - 1) // 2]) if len(values) else 0.0
+
+
+def _divides(group: Mapping[str, Any]) -> bool:
+    """Adam and its kin; RMSprop."""
+    return "betas" in group or ("alpha" in group and "centered" in group)
+
+
+def _known(group: Mapping[str, Any]) -> float:
+    """The learning rate; 0 where it is on another device, where reading it would wait."""
+    lr = group.get("lr")
+    return 0.0 if lr is None or (isinstance(lr, Tensor) and lr.device.type != "cpu") else float(lr)
+
+
+def _rate(group: Mapping[str, Any]) -> float:
+    """What a gradient is multiplied by until its momentum is spent.
+
+    0 where the optimizer is no SGD, or its rate is on another device, where reading it would wait.
+    """
+    if "dampening" not in group or "momentum" not in group:
+        return 0.0
+    return _known(group) / max(1.0 - float(group["momentum"]), 1e-3)
+
+
+def _inside(layout: Layout) -> Tensor:
+    """[L, K] the parameters of each layer, filled up with P."""
+    members = [np.flatnonzero(layout.layer_of == i) for i in range(len(layout.layers))]
+    table = torch.full((len(members), max(map(len, members), default=0)), len(layout.names))
+    for row, indices in zip(table, members, strict=True):
+        row[: len(indices)] = torch.from_numpy(indices)
+    return table
+
+
+def _least_sizes(layout: Layout) -> Floats:
+    """[L] what the norm of a layer's weights is taken to be at least."""
+    rows = np.zeros(len(layout.layers))
+    entries = np.bincount(layout.layer_of, weights=layout.numel, minlength=len(rows))
+    for i in np.flatnonzero(layout.matrix):
+        rows[layout.layer_of[i]] = max(rows[layout.layer_of[i]], layout.shapes[i][0])
+    return LEAST_RMS * np.sqrt(np.where(rows > 0, rows, entries))

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bounds on relative updates: numbers in, factors out."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_gradwatch.laws import RateLimit, UpdateLimit
+from lightning_gradwatch.snapshot import Layout
+
+# Two layers: weights of norm 8 and 6 with biases of 0, so that each layer's norm is that of its matrix.
+LAYOUT = Layout(("a.weight", "a.bias", "b.weight", "b.bias"), ((4, 4), (4,), (4, 4), (4,)))
+WEIGHTS = np.array([8.0, 0.0, 6.0, 0.0])
+ALL = [np.arange(4)]
+SGD = [{"lr": 0.5, "momentum": 0.0, "dampening": 0.0}]
+ADAM = [{"lr": 0.1, "betas": (0.9, 0.999)}]
+
+
+def limit(members=None, most=0.3, layout=LAYOUT, groups=ALL):
+    bound = UpdateLimit(most)
+    bound.meet(layout, groups, members)
+    return bound
+
+
+def factors(bound, norms, settings=SGD, weights=WEIGHTS, scale=1.0):
+    found = bound.factors(np.array(norms, dtype=np.float64), weights, settings, scale)
+    return [1.0] * len(norms) if found is None else found.tolist()
+
+
+def test_up_to_the_limit_nothing_is_touched():
+    assert limit().factors(np.array([4.8, 0.0, 3.6, 0.0]), WEIGHTS, SGD) is None  # 0.5 * 4.8 / 8 = 0.3
+
+
+def test_beyond_it_the_layer_alone_is_taken_back_the_further_the_further_it_is():
+    for ratio, left in ((0.6, 0.15), (0.9, 0.1), (4.5, 0.02), (1e9, 0.02)):
+        norm = ratio * 8 / 0.5
+        assert factors(limit(), [norm, 0.1, 1.0, 0.1]) == pytest.approx([left / ratio, left / ratio, 1.0, 1.0])
+
+
+def test_it_is_continuous_at_the_limit():
+    assert factors(limit(), [4.8 * (1 + 1e-9), 0, 0, 0])[0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_bias_is_judged_by_the_weights_of_its_layer():
+    assert factors(limit(), [0.1, 9.6, 0.1, 0.1]) == pytest.approx([0.25, 0.25, 1.0, 1.0])
+
+
+def test_momentum_counts_with_all_that_it_will_do():
+    settings = [{**SGD[0], "momentum": 0.9}]
+    assert factors(limit(), [0.47, 0, 0, 0], settings) == [1.0] * 4
+    assert factors(limit(), [0.96, 0, 0, 0], settings)[0] == pytest.approx(0.25)
+
+
+def test_each_group_has_its_own_rate_and_other_optimizers_none():
+    settings = [{**SGD[0], "lr": 5.0}, *SGD]
+    bound = limit(groups=[np.array([0, 1]), np.array([2, 3])])
+    assert factors(bound, [0.96, 0, 0.96, 0], settings) == pytest.approx([0.25, 0.25, 1, 1])
+    for other in (ADAM, [{"lr": 0.5, "momentum": 0.9, "alpha": 0.99}]):
+        assert factors(limit(), [1e9] * 4, other) == [1.0] * 4
+
+
+def test_what_the_rate_is_multiplied_by_counts():
+    assert factors(limit(), [9.6, 0, 0, 0], scale=0.5) == [1.0] * 4
+
+
+def test_weights_near_zero_count_as_of_usual_size():
+    weights = np.zeros(4)  # sizes of 0.5 * sqrt(4 rows)
+    assert factors(limit(), [0.6, 0, 0.6, 0], weights=weights) == [1.0] * 4
+    assert factors(limit(), [1.2, 0, 0, 0], weights=weights)[0] == pytest.approx(0.25)
+
+
+def test_a_layer_without_a_matrix_counts_its_entries():
+    gate = Layout(("gate", "norm.weight"), ((), (9,)))
+    bound = limit(layout=gate, groups=[np.arange(2)])
+    assert factors(bound, [0.3, 0.9], weights=np.zeros(2)) == [1.0, 1.0]
+    assert factors(bound, [0.6, 1.8], weights=np.zeros(2)) == pytest.approx([0.25, 0.25])
+
+
+def test_only_the_chosen_parameters_are_bounded():
+    assert factors(limit(np.array([2, 3])), [1e6, 0, 9.0, 0]) == pytest.approx([1.0, 1.0, 0.16, 0.16])
+
+
+def test_a_layer_beyond_the_limit_is_remembered_for_some_steps():
+    bound = limit()
+    norms = [72.0] + [3.2] * 200  # ratios of 4.5, then 0.2: within the limit
+    left = [factors(bound, [norm, 0, 1.0, 0])[0] * norm * 0.5 / 8 for norm in norms]
+    assert left[:2] == pytest.approx([0.02, 0.09 / (4.5 * 0.98)])
+    assert left == sorted(left)
+    assert left[-1] == pytest.approx(0.2)
+    assert bound.state_dict() == {}
+
+
+def test_a_memory_is_bounded_whatever_was_seen():
+    bound = limit()
+    factors(bound, [1e12, 0, 0, 0])
+    steps = next(i for i in range(999) if factors(bound, [3.2, 0, 0, 0])[0] == 1.0)
+    assert steps < 140
+
+
+@pytest.mark.parametrize("nothing", [math.nan, math.inf])
+def test_norms_that_are_none_change_nothing(nothing):
+    bound = limit()
+    factors(bound, [9.6, 0, 0, 0])
+    before = bound.state_dict()
+    assert factors(bound, [nothing, 1.0, 1e9, 1.0]) == [1.0] * 4
+    assert bound.state_dict() == before
+
+
+def test_without_known_weights_nothing_is_bounded():
+    assert factors(limit(), [1e9] * 4, weights=None) == [1.0] * 4
+
+
+def test_on_a_device_it_gives_the_same_factors_and_memory():
+    one, other = limit(), limit()
+    for norms in ([9.6, 0.1, 1.0, 0.1], [0.5] * 4, [math.nan] * 4, [1e9, 2.0, 50.0, 1.0]):
+        tensor = other.factors(torch.tensor(norms), torch.tensor(WEIGHTS), SGD)
+        assert tensor.tolist() == pytest.approx(factors(one, norms), rel=1e-6)
+        assert other.state_dict() == pytest.approx(one.state_dict(), rel=1e-6)
+
+
+def test_a_resumed_one_goes_on_exactly_also_with_other_layers():
+    one, other = limit(), UpdateLimit(0.3)
+    factors(one, [72.0, 0, 20.0, 0])
+    other.load_state_dict(one.state_dict())
+    assert other.state_dict() == one.state_dict()
+    other.meet(LAYOUT, ALL, None)
+    assert factors(other, [3.2, 0, 3, 0]) == factors(one, [3.2, 0, 3, 0])
+    grown = Layout((*LAYOUT.names, "c.weight"), (*LAYOUT.shapes, (4, 4)))
+    memory = other.state_dict()
+    other.meet(grown, [np.arange(5)], None)
+    assert other.state_dict() == memory
+
+
+def scales(settings, weights=WEIGHTS, groups=ALL, scale=1.0):
+    return RateLimit(0.3).scales(LAYOUT, weights, settings, groups, scale)
+
+
+def test_adams_rate_is_left_alone_up_to_the_limit():
+    assert scales([{**ADAM[0], "lr": 0.59}]) is None  # 0.59 * 4 / 8: the lower one of two matrices
+
+
+@pytest.mark.parametrize("kind", [{"betas": (0.9, 0.999)}, {"alpha": 0.99, "centered": False}], ids=["adam", "rmsprop"])
+def test_beyond_it_the_rate_is_taken_back_the_further_the_further_it_is(kind):
+    for ratio, left in ((0.6, 0.15), (4.5, 0.02), (45.0, 0.02)):
+        assert scales([{**kind, "lr": 2 * ratio}]) == pytest.approx([left / ratio])
+
+
+def test_each_group_has_its_own_scale():
+    groups = [np.array([0, 1]), np.array([2, 3])]
+    settings = [{**ADAM[0], "lr": 1.2}, {**ADAM[0], "lr": 0.01}]
+    assert scales(settings, groups=groups) == pytest.approx([0.25, 1.0])
+
+
+def test_a_back_off_counts():
+    assert scales([{**ADAM[0], "lr": 1.2}], scale=0.5) is None
+
+
+def test_a_group_without_a_matrix_and_sgd_are_left_alone():
+    assert scales([{**ADAM[0], "lr": 1e9}], groups=[np.array([1, 3])]) is None
+    assert scales([{**SGD[0], "lr": 1e9}]) is None
