@@ -10,12 +10,12 @@ from pytorch_lightning import Callback
 from benchmarks.ours import five
 from benchmarks.peers import AutoClip, ZClip
 from benchmarks.zoo.tasks import Run
-from lightning_gradwatch import AdaptiveClipper
+from lightning_gradwatch import AdaptiveClipper, Rewind
 
 Method = Callable[[Run], tuple[Run, list[Callback]]]
 
 BARE, CLIP, AUTOCLIP, ZCLIP = "bare", "gradient_clip_val=1.0", "AutoClip", "ZClip"
-CLIPPER, OURS = "AdaptiveClipper alone", "five callbacks"
+CLIPPER, OURS, REWIND = "AdaptiveClipper alone", "five callbacks", "five callbacks and Rewind"
 
 
 def added(make: Callable[[], list[Callback]]) -> Method:
@@ -36,4 +36,5 @@ METHODS: dict[str, Method] = {
     ZCLIP: added(lambda: [ZClip()]),
     CLIPPER: added(lambda: [AdaptiveClipper()]),
     OURS: added(five),
+    REWIND: added(lambda: [*five(), Rewind()]),
 }
