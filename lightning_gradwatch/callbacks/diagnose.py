@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from lightning_gradwatch.callbacks.looks import Looks
-from lightning_gradwatch.diagnosis import Evidence, Input, Request, diagnosed, explained, gather, inspect
+from lightning_gradwatch.diagnosis import Evidence, Input, Request, diagnosed, explained, gather, inspect, read_setup
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.look import Look
 
@@ -121,7 +121,9 @@ class Diagnosis:
             self._requests.remove(request)
             evidence = Evidence()
             with self._looks.guard:
-                evidence = gather(request.readings, now, record.pl_module)
+                groups, module = record.watch.optimizer.param_groups, record.pl_module
+                setup = read_setup(module, now, groups, _clipping(record.trainer))
+                evidence = gather(request.readings, now, module, setup)
             with self._looks.guard:
                 yield diagnosed(request.event, request.then, evidence, request.looks, now)
 
@@ -156,6 +158,12 @@ class Diagnosis:
         with self._looks.guard:
             return inspect(self._batch)
         return []
+
+
+def _clipping(trainer: Any) -> tuple[str, float] | None:
+    """How the Trainer clips, and its limit."""
+    limit = trainer.gradient_clip_val
+    return (str(trainer.gradient_clip_algorithm or "norm"), float(limit)) if limit else None
 
 
 def _at_fault(bad: int, device: torch.device) -> list[int]:

@@ -15,13 +15,15 @@ Example:
 
 from __future__ import annotations
 
-from lightning_gradwatch.diagnosis.causes import Cause, find_cause
+from lightning_gradwatch.diagnosis.cause import Cause
+from lightning_gradwatch.diagnosis.causes import find_cause
 from lightning_gradwatch.diagnosis.evidence import Activation, Evidence, Scale, gather, hidden
 from lightning_gradwatch.diagnosis.forward import ForwardProbe
 from lightning_gradwatch.diagnosis.guard import Guard
 from lightning_gradwatch.diagnosis.inputs import Input, inspect, nonfinite
 from lightning_gradwatch.diagnosis.report import diagnosed, explained
 from lightning_gradwatch.diagnosis.request import Readings, Request
+from lightning_gradwatch.diagnosis.setup import Setup, read_setup
 from lightning_gradwatch.diagnosis.through_time import TimeProbe
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Readings",
     "Request",
     "Scale",
+    "Setup",
     "TimeProbe",
     "diagnosed",
     "explained",
@@ -42,4 +45,5 @@ __all__ = [
     "hidden",
     "inspect",
     "nonfinite",
+    "read_setup",
 ]

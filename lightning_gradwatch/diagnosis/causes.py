@@ -5,38 +5,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import isfinite
 
+from lightning_gradwatch.diagnosis.cause import Cause
 from lightning_gradwatch.diagnosis.evidence import Evidence
+from lightning_gradwatch.diagnosis.growing import fast, growing, producer, variance
 from lightning_gradwatch.diagnosis.inputs import nonfinite
-from lightning_gradwatch.diagnosis.words import DEEP, far, growth, most, span, units
+from lightning_gradwatch.diagnosis.setup import clipped_away, decayed, no_warm_up, underflow
+from lightning_gradwatch.diagnosis.words import DEEP, far, most, span, units
 from lightning_gradwatch.events import EventKind
 from lightning_gradwatch.rules.saturated import LARGE_GAIN
-from lightning_gradwatch.rules.text import listed, number
+from lightning_gradwatch.rules.text import listed
 
 _SMALL_GAIN = 0.2  # a third of what torch draws for a linear layer, the smallest in use
-_GROWS = 1.5  # per layer; He's initialisation without a ReLU has 1.41
-_FAST = 0.1  # relative update; 1e-3 is usual
 _MANY = 0.5  # share of units
 _STANDARD = 0.1  # relative distance from a deviation of 1
 
 _LOST = frozenset({EventKind.VANISHING, EventKind.STALLED, EventKind.DEAD, EventKind.SATURATED})
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What is behind a finding.
-
-    Attributes:
-        text: One line.
-        row: Of the table of remedies.
-        layers: Where, worst first; empty if everywhere.
-    """
-
-    text: str
-    row: int
-    layers: tuple[str, ...] = ()
 
 
 def find_cause(kind: EventKind, evidence: Evidence) -> Cause | None:
@@ -49,16 +33,12 @@ def _bad_input(evidence: Evidence) -> Cause | None:
     return Cause(f"the input: {held}", 11) if held else None
 
 
-def _producer(evidence: Evidence) -> Cause | None:
-    """The first layer that makes something that is not finite of something that is."""
-    for scale in evidence.scales:
-        if isfinite(scale.before) and not isfinite(scale.after):
-            return Cause(
-                f"the forward pass at {scale.layer}: finite in (rms {number(scale.before)}), not finite out",
-                10,
-                (scale.layer,),
-            )
-    return None
+def _no_input(evidence: Evidence) -> Cause | None:
+    """Nothing but zeros goes into the first layer."""
+    first = evidence.scales[0] if evidence.scales else None
+    if first is None or first.before != 0:
+        return None
+    return Cause(f"the input: all that goes into {first.layer} is exactly 0", 11, (first.layer,))
 
 
 def _large_weights(evidence: Evidence) -> Cause | None:
@@ -108,7 +88,7 @@ def _product(evidence: Evidence) -> Cause | None:
     if layers < DEEP:
         return None
     limit = "of at most 1/4" if function == "sigmoid" else "below 1"
-    without = "" if evidence.normalised else "; no normalisation layer"
+    without = "" if evidence.setup.normalised else "; no normalisation layer"
     return Cause(f"{function} derivatives {limit}, multiplied over {layers} layers{without}", 1)
 
 
@@ -117,22 +97,30 @@ def _large_input(evidence: Evidence) -> Cause | None:
     return Cause(f"the inputs are far from order 1: {inputs}", 6) if inputs else None
 
 
-def _growing(evidence: Evidence) -> Cause | None:
-    factor = growth(evidence.scales)
-    if factor is None or factor < _GROWS:
-        return None
-    without = "" if evidence.normalised else "; no normalisation layer"
-    return Cause(f"the signal grows x{number(factor)} per layer over {len(evidence.scales)} layers{without}", 21)
-
-
-def _fast(evidence: Evidence) -> Cause | None:
-    if evidence.update is None or not evidence.update > _FAST:
-        return None
-    return Cause(f"the learning rate is too high: weights move by {number(evidence.update)} of their norm per step", 5)
-
-
 _Look = Callable[[Evidence], Cause | None]
 _ORDER: dict[bool, Sequence[_Look]] = {
-    True: (_bad_input, _collapse, _silent, _large_weights, _saturated, _product, _large_input),
-    False: (_bad_input, _producer, _large_input, _large_weights, _growing, _fast),
+    True: (
+        _bad_input,
+        _no_input,
+        lambda evidence: underflow(evidence.setup),
+        lambda evidence: decayed(evidence.setup),
+        lambda evidence: clipped_away(evidence.setup, evidence.update),
+        _collapse,
+        _silent,
+        _large_weights,
+        _saturated,
+        _product,
+        _large_input,
+        lambda evidence: no_warm_up(evidence.setup),
+    ),
+    False: (
+        _bad_input,
+        producer,
+        _large_input,
+        _large_weights,
+        variance,
+        growing,
+        fast,
+        lambda evidence: no_warm_up(evidence.setup),
+    ),
 }

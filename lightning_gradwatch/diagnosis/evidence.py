@@ -11,8 +11,10 @@ import numpy as np
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from lightning_gradwatch.diagnosis.forward import RESIDUAL
 from lightning_gradwatch.diagnosis.inputs import Input
 from lightning_gradwatch.diagnosis.request import Readings
+from lightning_gradwatch.diagnosis.setup import Setup
 from lightning_gradwatch.rules.saturated import gains
 from lightning_gradwatch.snapshot import GradientSnapshot
 
@@ -28,7 +30,7 @@ class Activation:
 
     Attributes:
         layer: The layer that feeds them.
-        function: ``relu``, ``tanh`` or ``sigmoid``.
+        function: ``relu``, ``tanh``, ``sigmoid``, ``softsign``, ``hardtanh`` or ``hardsigmoid``.
         share: Of units that are silent on the whole batch (ReLU), or of outputs where the derivative is below 5 % of
             its maximum (the others); in [0, 1].
     """
@@ -57,16 +59,18 @@ class Evidence:
         scales: Likewise.
         gains: By layer: gain and rms of its matrix, as in `rules.saturated.gains`. What torch draws for a linear layer
             has a gain of 0.58.
-        normalised: Whether there is any normalisation layer.
+        residual: Whether what goes into a layer is added to, or joined with, what comes out of it or of a later one.
         update: Median relative update of the weights, or None if unknown.
+        setup: How the model is built and trained.
     """
 
     inputs: Sequence[Input] = ()
     activations: Sequence[Activation] = ()
     scales: Sequence[Scale] = ()
     gains: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    normalised: bool = True
+    residual: bool = False
     update: float | None = None
+    setup: Setup = field(default_factory=Setup)
 
     @property
     def silent(self) -> list[Activation]:
@@ -83,13 +87,14 @@ def _worst(activations: list[Activation], least: float) -> list[Activation]:
     return sorted((a for a in activations if a.share > least), key=lambda a: -a.share)
 
 
-def gather(readings: Readings, snapshot: GradientSnapshot, module: nn.Module) -> Evidence:
+def gather(readings: Readings, snapshot: GradientSnapshot, module: nn.Module, setup: Setup) -> Evidence:
     """All that is known of the layers of one optimizer.
 
     Args:
         readings: Of the batches looked at.
         snapshot: A step of the optimizer.
         module: Whose layers they are.
+        setup: How it is built and trained.
     """
     modules = dict(module.named_modules())
     layers = set(snapshot.layout.layers)
@@ -105,8 +110,9 @@ def gather(readings: Readings, snapshot: GradientSnapshot, module: nn.Module) ->
         ],
         scales=[Scale(name, numbers[f"in {name}"], value) for name, value in _of("out", numbers) if name in layers],
         gains={name: gain for name, gain in gains(snapshot).items() if isinstance(modules.get(name), _FED)},
-        normalised=any("norm" in type(part).__name__.lower() for part in modules.values()),
+        residual=RESIDUAL in numbers,
         update=float(np.median(known)) if len(known) else None,
+        setup=setup,
     )
 
 

@@ -7,6 +7,7 @@ except for the output of `nn.RNN`.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,10 +17,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_gradwatch.diagnosis.guard import Guard
+from lightning_gradwatch.diagnosis.units import FUNCTIONS, flat, kind, silent
 from lightning_gradwatch.sharding import local
 
-_SLOPE = 0.05  # of the maximum
-_FUNCTIONS = ("relu", "tanh", "sigmoid")
+RESIDUAL = "residual"
+"""Name of the number that is there if the pass has a path around a layer."""
+
+_JOINS = ("add", "cat", "concat", "concatenate")
 _CHANNELS_FIRST = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm")
 
 
@@ -44,6 +48,7 @@ class ForwardProbe:
         self._mode: _Calls | None = None
         self._layer, self._unit_axis = "", -1
         self._numbers: dict[str, Tensor] = {}
+        self._entered: list[weakref.ref[Tensor]] = []  # what went into layers
 
     def attach(self) -> None:
         """From here on until `detach`, forward passes in this thread are read."""
@@ -65,10 +70,19 @@ class ForwardProbe:
         """What was read: single numbers on the device, in the order of the pass.
 
         Their names: ``in <layer>``, ``out <layer>`` (rms); ``silent <function> <layer>``, ``flat <function> <layer>``
-        (shares).
+        (shares); ``residual`` if there is a path around a layer.
         """
         numbers, self._numbers = self._numbers, {}
+        self._entered.clear()
         return numbers
+
+    def joined(self, args: tuple[object, ...]) -> None:
+        """Tells whether one of several tensors that become one went into a layer before."""
+        parts = args[0] if args and isinstance(args[0], (tuple, list)) else args
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        around = {id(entered()) for entered in self._entered} & {id(tensor) for tensor in tensors}
+        if len(tensors) > 1 and around:
+            self._put(RESIDUAL, torch.ones((), device=tensors[0].device))
 
     @torch.no_grad()
     def units(self, function: str, out: object) -> None:
@@ -79,13 +93,15 @@ class ForwardProbe:
         what = "silent" if function == "relu" else "flat"
         self._put(
             f"{what} {function} {self._layer}",
-            _silent(out, self._unit_axis) if what == "silent" else _flat(function, out),
+            silent(out, self._unit_axis) if what == "silent" else flat(function, out),
         )
 
     def _layer_done(self, name: str, module: nn.Module, args: object, out: object) -> None:
         with self.guard, torch.no_grad():
             self._layer = name
             self._unit_axis = 1 if type(module).__name__.startswith(_CHANNELS_FIRST) else -1
+            if (entered := _first(args)) is not None:
+                self._entered.append(weakref.ref(entered))
             for side, value in (("in", args), ("out", out)):
                 tensor = _first(value)
                 if tensor is not None:
@@ -114,9 +130,12 @@ class _Calls(TorchFunctionMode):
     ) -> object:
         out = func(*args, **(kwargs or {}))
         function = getattr(func, "__name__", "").rstrip("_")
-        if function in _FUNCTIONS:
+        if function in FUNCTIONS:
             with self._probe.guard:
-                self._probe.units(function, out)
+                self._probe.units(kind(function, args, kwargs or {}), out)
+        elif function in _JOINS:
+            with self._probe.guard:
+                self._probe.joined(args)
         return out
 
 
@@ -124,23 +143,10 @@ def _first(value: object) -> Tensor | None:
     """The floating-point tensor that comes first in arguments or results."""
     while isinstance(value, (tuple, list)) and len(value):
         value = value[0]
-    return local(value) if isinstance(value, Tensor) and value.is_floating_point() and value.numel() else None
+    return value if isinstance(value, Tensor) and value.is_floating_point() and value.numel() else None
 
 
 def _rms(tensor: Tensor) -> Tensor:
-    values = tensor.detach().float()
+    values = local(tensor).float()
     largest = values.abs().amax()
     return (values / largest.clamp(min=1e-30)).square().mean().sqrt() * largest
-
-
-def _silent(out: Tensor, axis: int) -> Tensor:
-    """Share of units that are 0 on the whole batch; a unit is a channel where a convolution came before."""
-    units = out.detach().movedim(axis if out.dim() > 2 else -1, 0).reshape(out.shape[axis if out.dim() > 2 else -1], -1)
-    return (units == 0).all(dim=1).float().mean()
-
-
-def _flat(function: str, out: Tensor) -> Tensor:
-    """Share of outputs where the derivative is below 5 % of its maximum."""
-    y = out.detach().float()
-    slope = 1 - y.square() if function == "tanh" else 4 * y * (1 - y)
-    return (slope < _SLOPE).float().mean()

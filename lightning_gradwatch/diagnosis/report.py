@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
 
-from lightning_gradwatch.diagnosis.causes import Cause, find_cause
+from lightning_gradwatch.diagnosis.cause import Cause
+from lightning_gradwatch.diagnosis.causes import find_cause
 from lightning_gradwatch.diagnosis.evidence import Evidence
 from lightning_gradwatch.diagnosis.inputs import Input, nonfinite
 from lightning_gradwatch.diagnosis.words import account

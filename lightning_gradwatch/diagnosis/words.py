@@ -32,7 +32,8 @@ def account(evidence: Evidence) -> list[str]:
         ends = [f"{s.layer} ({number(s.after)})" for s in (evidence.scales[0], evidence.scales[-1])]
         lines.append(f"signal: x{number(factor)} per layer from {' to '.join(ends)}")
     known = [] if evidence.update is None else [f"weights move by {number(evidence.update)} of their norm per step"]
-    lines.append("net: " + ", ".join([*known, "normalised" if evidence.normalised else "no normalisation layer"]))
+    known += ["normalised" if evidence.setup.normalised else "no normalisation layer"]
+    lines.append("net: " + ", ".join([*known, "residual paths" if evidence.residual else "no residual path"]))
     return lines
 
 

@@ -9,7 +9,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from lightning_gradwatch.diagnosis import Activation, Evidence, Input, Scale, diagnosed, explained, find_cause
+from lightning_gradwatch.diagnosis import Activation, Evidence, Input, Scale, Setup, diagnosed, explained, find_cause
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.remedies import remedies
 from lightning_gradwatch.snapshot import GradientSnapshot, Layout
@@ -18,6 +18,7 @@ SOUND = Input("batch[0]", 0, 0, 1.0, 3.0)
 NOW = GradientSnapshot(
     Layout(("a.weight",), ((2, 2),)), np.ones(1), np.array([True]), step=904, log_step=903, epoch=2, batch_idx=45
 )
+BARE = Setup(normalised=False)
 SIGMOIDS = [Activation(f"net.{i}", "sigmoid", 0.0) for i in range(19)]
 
 
@@ -29,7 +30,7 @@ def of(kind, **evidence):
 def test_sigmoids_multiply_their_derivatives():
     text = "sigmoid derivatives of at most 1/4, multiplied over 19 layers"
     assert of("vanishing", activations=SIGMOIDS) == (text, 1, ())
-    assert of("vanishing", activations=SIGMOIDS, normalised=False) == (f"{text}; no normalisation layer", 1, ())
+    assert of("vanishing", activations=SIGMOIDS, setup=BARE) == (f"{text}; no normalisation layer", 1, ())
 
 
 def test_standard_normal_weights_are_named():
@@ -91,7 +92,7 @@ def test_an_explosion_is_explained_by_inputs_growth_or_speed():
         (),
     )
     scales = [Scale(str(i), 1.0, 2.0**i) for i in range(6)]
-    assert of("explosion", scales=scales, normalised=False) == (
+    assert of("explosion", scales=scales, setup=BARE) == (
         "the signal grows x2 per layer over 6 layers; no normalisation layer",
         21,
         (),
@@ -101,6 +102,49 @@ def test_an_explosion_is_explained_by_inputs_growth_or_speed():
         5,
         (),
     )
+
+
+def test_zeros_that_go_into_the_first_layer_are_told():
+    scales = [Scale("net.0", 0.0, 0.1), Scale("net.2", 0.1, 0.2)]
+    silent = [Activation("net.0", "relu", 1.0)]
+    assert of("dead", scales=scales, activations=silent) == (
+        "the input: all that goes into net.0 is exactly 0",
+        11,
+        ("net.0",),
+    )
+    assert of("dead", scales=scales[::-1]) is None
+
+
+def test_residual_paths_without_normalisation_pile_up_the_signal():
+    scales = [Scale(str(i), 1.2**i, 1.0) for i in range(30)]
+    text = "the signal grows x200 along residual paths; no normalisation layer"
+    assert of("explosion", scales=scales, residual=True, setup=BARE) == (text, 22, ())
+    assert of("explosion", scales=scales, residual=True) is None
+    assert of("explosion", scales=scales, setup=BARE) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "setup", "text", "row"),
+    [
+        ("dead", Setup(unscaled_half=True), "underflow: the weights are in float16, without a GradScaler", 14),
+        ("vanishing", Setup(decay=0.3), "the weight decay takes 30 % of the weights per step", 24),
+        ("stalled", Setup(clipped=2e6), "the Trainer's clipping leaves 1/2e6 of the gradient", 26),
+        (
+            "update_too_large",
+            Setup(post_norm=True, step=10),
+            "transformer layers that normalise after the addition, and no warm-up yet",
+            23,
+        ),
+    ],
+)
+def test_how_it_is_trained_explains(kind, setup, text, row):
+    assert of(kind, setup=setup, update=1e-8) == (text, row, ())
+
+
+def test_moderate_settings_explain_nothing():
+    moderate = Setup(decay=1e-4, clipped=5.0, post_norm=True, step=5000)
+    assert of("stalled", setup=moderate, update=1e-8) is None
+    assert of("vanishing", setup=Setup(clipped=2e6), update=1e-3) is None
 
 
 @pytest.mark.parametrize("kind", [kind.value for kind in EventKind])
@@ -145,13 +189,13 @@ def test_a_sound_batch_is_evidence_only_where_it_is_the_only_one():
 
 def test_the_result_is_for_information_and_of_the_same_kind():
     dead = event(EventKind.DEAD, 16)
-    told = diagnosed(dead, [], Evidence(activations=[Activation("b", "relu", 1.0)], normalised=False), 3, NOW)
+    told = diagnosed(dead, [], Evidence(activations=[Activation("b", "relu", 1.0)], setup=BARE), 3, NOW)
     assert (told.kind, told.severity, told.step, told.log_step, told.batch_idx) == ("dead", "info", 904, 903, 45)
     assert (told.layers, told.remedies) == (("b",), remedies(16))  # not those for units that never fired
     assert told.message.splitlines() == [
         "diagnosed from 3 batches after the alarm of step 900",
         "units: 100 % of the ReLUs silent after b",
-        "net: no normalisation layer",
+        "net: no normalisation layer, no residual path",
     ]
     nothing = diagnosed(dead, [], Evidence(), 3, NOW)
     assert (nothing.layers, nothing.remedies) == (("a",), remedies(16))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import pytest
 import torch
 from torch import nn
@@ -55,6 +57,47 @@ def test_the_share_of_tanh_outputs_without_slope(function):
 def test_the_share_of_sigmoid_outputs_without_slope(function):
     # 5 % of its maximum at 4.36.
     assert look(Called(function), torch.tensor([[0.0, 4.3], [4.4, -20.0]]))["flat sigmoid layer"] == 0.5
+
+
+@each("function", [nn.Softsign(), functional.softsign])
+def test_the_share_of_softsign_outputs_without_slope(function):
+    # 5 % of its maximum at 3.47.
+    assert look(Called(function), torch.tensor([[0.0, 3.4], [3.6, -20.0]]))["flat softsign layer"] == 0.5
+
+
+@each("function", [nn.Hardtanh(), functional.hardtanh, nn.Hardsigmoid(), functional.hardsigmoid])
+def test_the_share_of_outputs_at_the_ends_of_a_hard_function(function):
+    numbers = look(Called(function), torch.tensor([[0.0, 0.9], [3.1, -20.0]]))
+    assert [value for name, value in numbers.items() if name.startswith("flat hard")] == [0.5]
+
+
+@each("function", [nn.ReLU6(), functional.relu6])
+def test_a_clipped_relu_is_silent_like_another(function):
+    assert look(Called(function), torch.tensor([[-1.0, -1.0], [-1.0, 9.0]]))["silent relu layer"] == 0.5
+
+
+class Around(nn.Module):
+    """Two layers, and something that is made of their input and their output."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.first, self.second, self.join = nn.Linear(2, 2), nn.Linear(2, 2), join
+
+    def forward(self, x):
+        return self.join(x, self.second(self.first(x)))
+
+
+@each(
+    "join",
+    [torch.add, lambda x, h: x + h, lambda x, h: h.add_(x), lambda x, h: torch.cat([h, x], 1), operator.iadd],
+)
+def test_a_path_around_layers_is_seen(join):
+    assert "residual" in look(Around(join), torch.randn(3, 2))
+
+
+@each("join", [lambda x, h: h, lambda x, h: h + 1, lambda x, h: h + h, lambda x, h: torch.cat([h, h])])
+def test_what_passes_through_the_layers_is_no_path_around_them(join):
+    assert "residual" not in look(Around(join), torch.randn(3, 2))
 
 
 def test_a_unit_of_a_convolution_is_a_channel():
