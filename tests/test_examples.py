@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,42 @@ def explosion(tmp_path_factory):
 @pytest.fixture(scope="module")
 def vanishing(tmp_path_factory):
     return Run("vanishing", tmp_path_factory.mktemp("vanishing"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return lambda name: Run(name, tmp_path)
+
+
+def test_the_vanishing_gradient_of_a_generator_is_told_and_the_better_loss_has_none(run):
+    gan = run("gan")
+    assert gan.table["saturating"]["found"].startswith("vanishing at step ")
+    assert gan.table["non-saturating"]["found"] == "nothing"
+    assert float(gan.table["saturating"]["generator"]) < 1e-2 < float(gan.table["non-saturating"]["generator"])
+    assert {"grad_norm/total/opt0", "grad_norm/total/opt1"} <= set(gan.board("gan/saturating").Tags()["scalars"])
+
+
+def test_the_lstm_whose_gradient_explodes_learns_with_the_callbacks(run):
+    lstm = run("lstm")
+    assert float(lstm.table["bare"]["last loss"]) > 4.85  # guessing among 128
+    assert float(lstm.table["gradwatch"]["last loss"]) < 4.5
+    assert "spike" in lstm.table["gradwatch"]["events"]
+
+
+def test_both_mistakes_of_the_resnet_are_named(run):
+    resnet = run("resnet")
+    assert resnet.table["mistaken"]["found"] == "disconnected, not_updated"
+    assert resnet.table["mended"]["found"] == "nothing"
+    assert "\nnot_updated: head\n" in resnet.printed
+    assert "\ndisconnected: stem.0, stem.1" in resnet.printed
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers: pip install --group models")
+def test_gpt_2_learns_once_the_learning_rate_gives_way(run):
+    gpt2 = run("gpt2")
+    assert float(gpt2.table["bare"]["last loss"]) > 3.2  # how frequent each letter is
+    assert float(gpt2.table["gradwatch"]["last loss"]) < 3.1
+    assert gpt2.table["gradwatch"]["events"] == "update_too_large"
 
 
 def percent(cell: str) -> float:

@@ -108,7 +108,11 @@ def gather(readings: Readings, snapshot: GradientSnapshot, module: nn.Module, se
             for what, f, name in hidden(list(numbers))
             if name in layers
         ],
-        scales=[Scale(name, numbers[f"in {name}"], value) for name, value in _of("out", numbers) if name in layers],
+        scales=[
+            Scale(name, numbers[f"in {name}"], value)
+            for name, value in _of("out", numbers)
+            if name in layers and f"in {name}" in numbers  # an embedding is fed with indices
+        ],
         gains={name: gain for name, gain in gains(snapshot).items() if isinstance(modules.get(name), _FED)},
         residual=RESIDUAL in numbers,
         update=float(np.median(known)) if len(known) else None,

@@ -178,6 +178,15 @@ def test_the_batch_of_a_spike_is_held_against_the_next(kit):
     )
 
 
+def test_an_embedding_does_not_end_the_look(kit, said):
+    net = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(8, 4))
+    tokens = torch.arange(32).reshape(16, 2) % 10
+    detector = ExplosionDetector(max_norm=1e-6)
+    events = fit(kit, net, 8, callbacks=[detector], batch=lambda i: tokens)
+    assert any(event.message.startswith("diagnosed from 3 batches") for event in events)
+    assert "failed" not in said()
+
+
 class Recurrent(nn.Module):
     """A recurrent layer read out at its last step."""
 
