@@ -23,7 +23,7 @@ def section(number: int) -> str:
     row = TABLE[number]
     fixes = "\n".join(f"{i}. {fix}" for i, fix in enumerate(row.fixes, start=1)) or "Nothing: it ends by itself."
     return (
-        f"(gw-{number:02d})=\n## GW-{number:02d}\n\n{row.symptom}.\n\n**Likely:** {row.cause}\n\n"
+        f"(gw-{number:02d})=\n### GW-{number:02d}\n\n{row.symptom}.\n\n**Likely:** {row.cause}\n\n"
         f"**Try, cheapest first:**\n\n{fixes}\n\n*Source: {row.source}*\n"
     )
 
