@@ -78,7 +78,9 @@ class Diagnosis:
         """What was read of a batch before is known now."""
         numbers, expecting = self._looks.arrive(), self._expecting
         self._expecting = []
-        for request in expecting if numbers is not None else ():
+        if numbers is None:
+            return
+        for request in expecting:
             request.looks += 1
             request.readings.numbers.append(numbers)
 

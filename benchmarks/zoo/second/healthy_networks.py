@@ -35,7 +35,8 @@ class Siamese(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         one, two = self.encoder(x).chunk(2)
-        return self.scale[1] - self.scale[0].exp() * (one - two).square().mean(1)
+        distance: Tensor = self.scale[1] - self.scale[0].exp() * (one - two).square().mean(1)
+        return distance
 
 
 def same(out: Tensor, y: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ def stream() -> Run:
     net = nn.ModuleDict(
         {"embed": nn.Embedding(128, 24), "rnn": nn.LSTM(24, 48, batch_first=True), "head": nn.Linear(48, 128)}
     )
-    batches = list(zip(*(part.split(16, 1) for part in long), strict=True))
+    batches = list(zip(*(torch.split(part, 16, 1) for part in long), strict=True))
     return Run(Streaming(net, nn.functional.cross_entropy, adam(5e-3)), batches, {})
 
 

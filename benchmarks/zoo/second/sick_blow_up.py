@@ -35,7 +35,8 @@ def hot_head(net: nn.Module) -> Optimizer:
     """The last layer has a group of its own, with a rate that is far too high."""
     *body, head = net.children()
     rest = [p for layer in body for p in layer.parameters()]
-    return torch.optim.SGD([{"params": rest}, {"params": head.parameters(), "lr": 5.0}], lr=0.05)
+    groups: list[dict[str, Any]] = [{"params": rest}, {"params": head.parameters(), "lr": 5.0}]
+    return torch.optim.SGD(groups, lr=0.05)
 
 
 def momentum_ramp(optimizer: Optimizer) -> LambdaLR:
