@@ -20,7 +20,8 @@ from lightning_gradwatch.callbacks.watch import Watch
 LEARNING = {"default": {}, "zscore": {"law": ZScoreClip()}, "percentile": {"law": PercentileClip()}}
 EXACT = {
     "norm": NormClip(max_norm=1e9),
-    "published": ZScoreClip.published(),
+    "published zclip": ZScoreClip.published(),
+    "published autoclip": PercentileClip.published(),
     "value": "value",
     "unitwise": "unitwise",
 }

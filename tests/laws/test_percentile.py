@@ -3,6 +3,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
 from lightning_gradwatch.laws import PercentileClip
 
@@ -44,3 +45,44 @@ def test_the_rule_of_autoclip_clips_most_steps_and_follows_growth():
         law.update(norm)
     assert clipped > 0.8 * 3000
     assert law.limit() == pytest.approx(np.percentile(norms[-500:], 10), rel=0.1)
+
+
+def autoclip(norms, percentile):
+    """Algorithm 1 of arXiv 2007.14469: the norm after clipping, step by step."""
+    history: list[float] = []
+    after: list[float] = []
+    for norm in norms:
+        history.append(norm)
+        after.append(min(norm, float(np.percentile(history, percentile))))
+    return after
+
+
+@pytest.mark.parametrize("percentile", [0, 1, 10, 25, 50, 90, 100])
+def test_published_is_autoclip_step_by_step(percentile):
+    rng = random.Random(0)
+    norms = [rng.lognormvariate(0, 0.5) for _ in range(400)]
+    norms[100:103] = [1e6] * 3
+    norms[200:] = [3 * norm for norm in norms[200:]]
+    law, after = PercentileClip.published(percentile), []
+    for norm in norms:
+        factor = float(law.factor(torch.tensor(norm, dtype=torch.float64)))
+        assert (factor < 1) == (norm > law.limit())
+        after.append(factor * norm)
+        law.update(norm)
+    assert after == pytest.approx(autoclip(norms, percentile), rel=1e-5)  # clip_grad_norm_ divides by norm + 1e-6
+
+
+def test_published_tells_its_name_and_gives_fresh_ones():
+    law = PercentileClip.published(25)
+    law.update(3.0)
+    assert repr(law) == repr(law.fresh()) == "PercentileClip.published(percentile=25.0)"
+    assert law.fresh().limit() == float("inf")
+
+
+@pytest.mark.parametrize("nothing", [0.0, float("nan"), float("inf")])
+def test_norms_that_are_none_change_nothing_in_the_published_rule_either(nothing):
+    law = PercentileClip.published()
+    law.update(1.0)
+    before = law.state_dict()
+    law.update(nothing)
+    assert law.state_dict() == before
