@@ -75,6 +75,7 @@ class UpdateLimit:
             group_of[torch.from_numpy(group)] = i
         self._chosen, self._group_of = chosen, group_of
         self._layer_of, self._inside = torch.from_numpy(layout.layer_of), _inside(layout)
+        self._screen = self._limit / max(self._inside.shape[1], 1) ** 0.5  # if all are below, every layer is
         self._least = torch.from_numpy(_least_sizes(layout))
         self._memory = torch.tensor([self._saved.get(layer, 0.0) for layer in layout.layers], dtype=torch.float64)
 
@@ -102,7 +103,7 @@ class UpdateLimit:
             return self._bound(norms * slope)
         ratios: Floats = norms * slope.numpy()
         largest = ratios.max(initial=0.0)
-        if not largest < np.inf or (largest <= self._limit and not self._hot):
+        if not largest < np.inf or (largest <= self._screen and not self._hot):
             return None
         factors = self._bound(torch.from_numpy(ratios)).numpy()
         self._hot = bool(self._memory.any())
@@ -126,23 +127,26 @@ class UpdateLimit:
             for name in ("_chosen", "_group_of", "_layer_of", "_inside", "_least", "_memory"):
                 setattr(self, name, getattr(self, name).to(device, non_blocking=True))
             known = torch.as_tensor(weights).to(self._least.device, self._least.dtype)
-            by_layer = torch.cat([known, known.new_zeros(1)])[self._inside].square().sum(1).sqrt()
-            self._inverse = self._chosen / torch.maximum(by_layer, self._least)[self._layer_of]
+            self._inverse = self._chosen / torch.maximum(self._joint(known), self._least)[self._layer_of]
         if self._inverse is not None and rates != self._rates:
             self._rates = rates
             of_group = torch.tensor(rates, dtype=torch.float64).to(device, non_blocking=True)
             self._slope = self._inverse * of_group[self._group_of]
         return None if self._inverse is None else self._slope
 
+    def _joint(self, values: Tensor) -> Tensor:
+        """[L] norms of layers of those of parameters [P]."""
+        return torch.cat([values, values.new_zeros(1)])[self._inside].square().sum(1).sqrt()
+
     def _bound(self, ratios: Tensor) -> Tensor:
-        """[P] factors for relative updates [P]; learns from them. A layer is judged by the worst of its parameters."""
+        """[P] factors for relative updates [P], which are joined to those of layers; learns from them."""
         finite = ratios.isfinite().all()
-        worst = torch.cat([ratios, ratios.new_zeros(1)])[self._inside].amax(1)
-        memory = torch.maximum(worst, KEEP * self._memory).clamp(max=self._limit / FLOOR)
+        by_layer = self._joint(ratios)
+        memory = torch.maximum(by_layer, KEEP * self._memory).clamp(max=self._limit / FLOOR)
         memory = torch.where(memory > self._limit, memory, 0.0)
         self._memory = torch.where(finite, memory, self._memory)
         left = (self._limit**2 / memory).clamp(min=self._limit * FLOOR)
-        return torch.where(finite, (left / worst).clamp(max=1.0), 1.0)[self._layer_of]
+        return torch.where(finite, (left / by_layer).clamp(max=1.0), 1.0)[self._layer_of]
 
 
 class RateLimit:
