@@ -25,6 +25,7 @@ from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.laws import NormClip
 from lightning_gradwatch.rules import RuleSet, explosion_rules
 from lightning_gradwatch.rules.progress import Reduce
+from lightning_gradwatch.snapshot import Floats
 from lightning_gradwatch.updates import UpdateBound
 
 _OF_THIS_STEP = ("limits", "spike")
@@ -138,9 +139,9 @@ class ExplosionDetector(DumpingDetector):
             # What keeps NaN out of the weights is not muted with the message about it.
             "ignore": [kind for kind in self.ignore if kind != "nonfinite" or self.nonfinite == "warn"],
         }
-        self.wants_max_abs = self.max_abs is not None
         self._budgets: Keyed[int, SkipBudget] = Keyed()
         self._bounds: dict[int, UpdateBound] = {}
+        self._suspects: tuple[Floats | None, Wanted] = (None, None)
 
     @override
     def describe(self) -> str:
@@ -157,6 +158,10 @@ class ExplosionDetector(DumpingDetector):
         skips_itself = scaled or private.skips_on_device(optimizer)
         waits = self.nonfinite in ("stop", "abort") or (self.nonfinite == "skip" and not skips_itself)
         return waits or self.action != "warn" or super().acts_at_once(optimizer, scaled=scaled)
+
+    @override
+    def wants_max_abs(self, trainer: Any, log_step: int) -> bool:
+        return self.max_abs is not None
 
     @override
     def make_rules(self, reduce: Reduce | None) -> RuleSet:
@@ -200,8 +205,9 @@ class ExplosionDetector(DumpingDetector):
         bounds = bound.of(record.watch.optimizer.param_groups, record.watch.groups, record.snapshot)
         if bounds is None:
             return "sample" if record.where["step"] % SAMPLE_EVERY == 0 else None
-        suspects = bounds > self.max_update_ratio
-        return list(np.flatnonzero(suspects)) if suspects.any() else None
+        if bounds is not self._suspects[0]:  # under Adam they are the same as long as weights and rates are
+            self._suspects = bounds, np.flatnonzero(bounds > self.max_update_ratio).tolist() or None
+        return self._suspects[1]
 
     @override
     def learned(self) -> dict[str, Any]:

@@ -46,9 +46,10 @@ class GradientNormLogger(GradientCallback):
     * ``grad_depth/factor``: growth of the gradient per layer from output to input (geometric mean).
     * ``grad_depth/speed_spread``: relative update of the fastest over that of the slowest layer.
 
-    At the end of each epoch, over all its steps: ``grad_norm_epoch/total_mean``, ``grad_norm_epoch/total_max``,
-    ``grad_max_epoch/total``. With several optimizers each tag ends in ``/opt0``, ``/opt1``. The values that are no
-    layer's are in ``trainer.callback_metrics`` too, for `EarlyStopping` and `ModelCheckpoint` to monitor.
+    At the end of each epoch: ``grad_norm_epoch/total_mean`` and ``grad_norm_epoch/total_max`` over all its steps,
+    ``grad_max_epoch/total`` over the logged ones. With several optimizers each tag ends in ``/opt0``, ``/opt1``. The
+    values that are no layer's are in ``trainer.callback_metrics`` too, for `EarlyStopping` and `ModelCheckpoint` to
+    monitor.
 
     Args:
         every_n_steps: Optimizer steps between logged ones; None for the Trainer's ``log_every_n_steps``.
@@ -71,7 +72,6 @@ class GradientNormLogger(GradientCallback):
         10
     """
 
-    wants_max_abs = True
     only_reports = True
 
     def __init__(
@@ -99,6 +99,10 @@ class GradientNormLogger(GradientCallback):
         self._event_steps = 0
 
     @override
+    def wants_max_abs(self, trainer: Any, log_step: int) -> bool:
+        return self._logs(trainer, log_step)
+
+    @override
     def conclude(self, record: StepRecord) -> None:
         if self._logs(record.trainer, record.where["log_step"]):
             record.edited = bool(later_edits(record.trainer, record.pl_module))
@@ -116,7 +120,7 @@ class GradientNormLogger(GradientCallback):
     @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
         snapshot = result.snapshot
-        if not snapshot.present.any():  # no backward call: no zero that would mean anything
+        if not snapshot.total and not snapshot.present.any():  # no backward call: no zero that would mean anything
             return
         if snapshot.epoch == trainer.current_epoch:  # else it was taken in at the end of its epoch
             self._aggregate(snapshot)

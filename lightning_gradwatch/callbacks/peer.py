@@ -36,7 +36,6 @@ class Peer:
     """
 
     error: ClassVar[type[GradwatchError]] = GradientExplosionError
-    wants_max_abs: bool = False
     diagnose: bool = False
     only_reports: ClassVar[bool] = False
     """Whether nothing it does reaches the training, so that what fails in it may be switched off."""
@@ -69,6 +68,10 @@ class Peer:
             optimizer: Whose step.
             scaled: Whether a GradScaler skips non-finite steps.
         """
+        return False
+
+    def wants_max_abs(self, trainer: Any, log_step: int) -> bool:
+        """Whether the largest absolute entry is to be found at this step, which is a second pass over the gradients."""
         return False
 
     def begin(self, watch: Watch) -> None:

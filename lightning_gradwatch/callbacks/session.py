@@ -118,7 +118,9 @@ class Session:
         if watch.changed():
             watch.renew()
         losses, self._losses = self._losses, []
-        record = watch.measure(trainer, pl_module, losses, max_abs=any(peer.wants_max_abs for peer in peers))
+        log_step = private.log_step(trainer)
+        max_abs = any(peer.wants_max_abs(trainer, log_step) for peer in peers)
+        record = watch.measure(trainer, pl_module, losses, max_abs=max_abs)
         record.lagged = watch.on_cuda and not any(peer.acts_at_once(optimizer, scaled=scaled) for peer in peers)
         if not record.lagged:
             record.snapshot = watch.snapshot(record)

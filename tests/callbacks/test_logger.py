@@ -80,6 +80,14 @@ def test_the_epochs_mean_and_maximum(kit):
     }
 
 
+def test_the_largest_entry_is_looked_for_at_logged_steps_only(kit):
+    log = kit.Memory()
+    kit.pull([9.0, 5.0, 3.0, 1.0], [GradientNormLogger(every_n_steps=2)], logger=log)  # entries of half the norm
+    assert log.points["grad_max/total"] == {1: 2.5, 3: 0.5}
+    assert log.points["grad_max_epoch/total"] == {3: 2.5}
+    assert log.points["grad_norm_epoch/total_max"] == {3: 9.0}
+
+
 def test_nonfinite_steps_do_not_spoil_the_epoch(kit):
     log = kit.Memory()
     kit.pull([1.0, float("nan"), 3.0], [GradientNormLogger(), ExplosionDetector()], logger=log)
