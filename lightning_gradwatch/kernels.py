@@ -8,10 +8,13 @@ ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_DTYPE = attrgetter("dtype")
 
 _foreach_norm: Callable[..., list[Tensor]] | None = getattr(torch, "_foreach_norm", None)
 _foreach_mul_: Callable[..., Any] | None = getattr(torch, "_foreach_mul_", None)
@@ -86,6 +89,9 @@ def _norms(group: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 
 def _grouped(tensors: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[int]]:
+    """Indices of the tensors that one kernel can take together. Most often all of them, and that is seen cheaply."""
+    if len(set(map(_DTYPE, tensors))) == len(set(map(Tensor.get_device, tensors))) == 1:
+        return {(tensors[0].device, tensors[0].dtype): list(range(len(tensors)))}
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for i, key in enumerate([(tensor.device, tensor.dtype) for tensor in tensors]):
         groups.setdefault(key, []).append(i)

@@ -43,9 +43,9 @@ def measure(
     """
     meter = Meter(parameters.named_parameters() if isinstance(parameters, nn.Module) else parameters)
     reading = meter.read(scale=scale, max_abs=max_abs)
-    return GradientSnapshot(
+    snapshot = GradientSnapshot(
         layout=meter.layout,
-        norms=meter.confirm(to_host(reading.norms), reading, scale),
+        norms=to_host(reading.norms),
         present=to_host(reading.present) > 0,
         max_abs=None if reading.max_abs is None else float(reading.max_abs),
         weight_norms=to_host(meter.weight_norms()) if weights else None,
@@ -53,3 +53,4 @@ def measure(
         lr=lr,
         loss=loss,
     )
+    return meter.confirm(snapshot, reading, scale)

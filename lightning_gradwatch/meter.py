@@ -7,7 +7,7 @@ P = parameters of one optimizer. Shapes in brackets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 import numpy as np
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradwatch import kernels
-from lightning_gradwatch.sharding import Sharding, gradient_of, local, local_gradient, settled_gradient
-from lightning_gradwatch.snapshot import Bools, Floats, Layout
+from lightning_gradwatch.sharding import DTensor, Sharding, gradient_of, local, local_gradient, settled_gradient
+from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot, Layout
 from lightning_gradwatch.zero import is_partitioned
 
 _WRAPPERS = ("_orig_mod.", "_forward_module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_GRADIENT, _MEMORY = attrgetter("grad"), attrgetter("layout")
 _LEAST = 1e-18  # squares of smaller norms are subnormal in single precision, and lose digits
 
 
@@ -56,44 +57,50 @@ class Meter:
         self.sharding = Sharding(self.parameters, module)
         self.layout = Layout(tuple(clean_name(name) for name, _ in pairs), tuple(self.sharding.shapes))
         self._partitioned = any(is_partitioned(parameter) for parameter in self.parameters)
+        self._plain = not self._partitioned and not any(isinstance(p, DTensor) for p in self.parameters)
         self._everywhere = np.ones(len(pairs), dtype=bool)
+        self._all = list(range(len(pairs)))
         self._device = self.parameters[0].device if self.parameters else torch.device("cpu")
 
     def read(self, *, scale: float | Tensor | None = None, max_abs: bool = False) -> Reading:
         """Reads ``p.grad`` of every parameter; issues work on the device but does not wait for it."""
-        read = gradient_of if self._partitioned else attrgetter("grad")
-        found = [read(parameter) for parameter in self.parameters]
-        held = [i for i, gradient in enumerate(found) if gradient is not None]
-        gradients = [
-            g if type(g) is Tensor and g.layout is torch.strided else local_gradient(g, p)  # spares two calls for most
-            for g, p in zip(found, self.parameters, strict=True)
-            if g is not None
-        ]
+        gradients, held = self._gradients()
         norms, present = self._whole(self._norms(gradients, held, torch.float32), held)
         largest = self._largest(gradients, norms) if max_abs else None
         if scale is not None:
             norms, largest = norms / scale, None if largest is None else largest / scale
         return Reading(gradients, held, norms, present, largest)
 
-    def confirm(self, norms: Floats, reading: Reading, scale: float | Tensor | None = None) -> Floats:
-        """[P] `norms` with the non-finite and the tiny ones measured again in double precision.
+    def _gradients(self) -> tuple[list[Tensor], list[int]]:
+        """This rank's parts, and the indices of the parameters that have one."""
+        found = list(map(gradient_of if self._partitioned else _GRADIENT, self.parameters))
+        if set(map(type, found)) == {Tensor} and set(map(_MEMORY, found)) == {torch.strided}:
+            return found, self._all  # most often so, and seen without a loop in Python
+        held = [i for i, gradient in enumerate(found) if gradient is not None]
+        return [local_gradient(found[i], self.parameters[i]) for i in held], held
+
+    def confirm(
+        self, snapshot: GradientSnapshot, reading: Reading, scale: float | Tensor | None = None
+    ) -> GradientSnapshot:
+        """`snapshot` with the non-finite and the tiny norms measured again in double precision.
 
         In single precision the squares of 1e30 overflow and those of 1e-30 vanish, and neither is a fault.
-        All ranks see the same `norms`, so all come here together.
+        All ranks see the same norms, so all come here together.
         """
-        odd = ~((norms > _LEAST) & (norms < np.inf))
-        if not odd.any():
-            return norms
+        if snapshot.least > _LEAST and snapshot.total < np.inf:
+            return snapshot
+        norms = snapshot.norms
+        sound = (norms > _LEAST) & (norms < np.inf)
         held = range(len(norms)) if self.sharding.active else reading.held
-        suspect = [i for i in held if odd[i]]
+        suspect = [i for i in held if not sound[i]]
         if not suspect:
-            return norms
+            return snapshot
         again = self._remeasured(suspect, reading)
         if scale is not None:
             again = again / scale
         norms = norms.copy()
         norms[suspect] = again.double().cpu().numpy()
-        return norms
+        return replace(snapshot, norms=norms)
 
     def share(self, reading: Reading) -> None:
         """Makes ``reading.gradients`` share the memory of ``p.grad``, before they are changed.
@@ -111,10 +118,14 @@ class Meter:
         norms, _ = self._whole(self._norms(reading.gradients, reading.held, torch.float32), reading.held)
         return norms if scale is None else norms / scale
 
+    def weights(self, of: Iterable[int]) -> list[Tensor]:
+        """This rank's parts of the weights of some parameters, sharing their memory, without history."""
+        return [self.parameters[i].detach() if self._plain else local(self.parameters[i]) for i in of]
+
     def weight_norms(self, of: Sequence[int] | None = None) -> Tensor:
         """[P] L2 norms of the weights, or those of some parameters, on the device."""
         indices = range(len(self.parameters)) if of is None else of
-        parts = [local(self.parameters[i]) for i in indices]
+        parts = self.weights(indices)
         return self.whole_norms(kernels.norms(parts) if parts else torch.zeros(0), indices)
 
     def whole_norms(self, norms: Tensor, indices: Sequence[int]) -> Tensor:
@@ -165,9 +176,12 @@ class Meter:
 
 def to_host(values: Tensor | Floats | Bools) -> Floats:
     """The numbers, flat, in double precision on the host; waits for the device."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().reshape(-1).double().numpy()  # numpy knows no bfloat16
-    return values.astype(np.float64)
+    if not isinstance(values, Tensor):
+        return values.astype(np.float64)
+    if not values.ndim:
+        return np.array([values.item()], dtype=np.float64)
+    host = values.detach().cpu()
+    return (host.clone() if host.dtype is torch.float64 else host.double()).numpy().reshape(-1)
 
 
 def clean_name(name: str) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from lightning_gradwatch import kernels
 from lightning_gradwatch.meter import Meter
-from lightning_gradwatch.sharding import local
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 MOST_BYTES = 64 * 2**20
@@ -59,17 +58,22 @@ class UpdateProbe:
             if most_bytes < 0 and (taken or size > MOST_BYTES):
                 break
             taken.append(i)
-        self._before = [local(self._meter.parameters[i]).clone() for i in taken]
+        self._before = [part.clone() for part in self._meter.weights(taken)]
         self.indices = taken
         if wanted is None and indices:
             self.next = (self.next + max(len(taken), 1)) % len(indices)
 
-    def measure(self) -> tuple[Tensor, Tensor]:
-        """[k] norms of the change, and [k] norms of the weights before it, on the device."""
-        parts = [local(self._meter.parameters[i]) for i in self.indices]
-        norms = torch.cat([kernels.norms(kernels.differences(parts, self._before)), kernels.norms(self._before)])
-        norms = self._meter.whole_norms(norms, self.indices * 2)
-        return norms[: len(parts)], norms[len(parts) :]
+    def measure(self, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[k] norms of the change, and [k] norms of the weights before it, on the device.
+
+        Args:
+            weights: [P] norms of all weights before it, where they are known; else they are measured.
+        """
+        change = kernels.norms(kernels.differences(self._meter.weights(self.indices), self._before))
+        if weights is not None:
+            return self._meter.whole_norms(change, self.indices), weights[self.indices]
+        norms = self._meter.whole_norms(torch.cat([change, kernels.norms(self._before)]), self.indices * 2)
+        return norms[: len(self.indices)], norms[len(self.indices) :]
 
     def clear(self) -> None:
         """Forgets the copies: they were used, or the step was not taken."""

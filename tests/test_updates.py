@@ -53,6 +53,20 @@ def test_the_update_is_what_the_weights_really_did(make):
         assert weights == pytest.approx([b.norm().item() for b in before], rel=1e-5)
 
 
+def test_norms_of_the_weights_that_are_known_are_not_measured_again():
+    module = net(3, 4, 2)
+    optimizer, meter = OPTIMIZERS["sgd"](module.parameters()), Meter(module.named_parameters())
+    probe = UpdateProbe(meter)
+    backward(module)
+    with torch.no_grad():
+        known = meter.weight_norms()
+        probe.arm([1, 3])
+        optimizer.step()
+        measured, given = probe.measure(), probe.measure(known)
+    assert torch.equal(measured[0], given[0])
+    assert torch.equal(measured[1], given[1])
+
+
 def test_only_what_fits_is_copied_and_all_have_their_turn():
     probe = UpdateProbe(Meter(net(4, 4, 4).named_parameters()))  # 64, 16, 64, 16 bytes
     taken = []

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -95,7 +93,7 @@ class AdaptiveClipper(GradientCallback):
         self._budgets: Keyed[int, SkipBudget] = Keyed()
         self._nonfinite: Keyed[int, NonFinite] = Keyed()
         self._hits: dict[int, list[bool]] = {}
-        self._groups: dict[tuple[int, int], tuple[Layout, NDArray[np.intp]]] = {}
+        self._known: dict[int, tuple[Layout, list[tuple[Members, Law | ElementwiseLaw]]]] = {}
 
     @override
     def check(self, trainer: Any, pl_module: Any) -> None:
@@ -171,16 +169,25 @@ class AdaptiveClipper(GradientCallback):
         self._hits = {index: list(hits) for index, hits in state["hits"].items()}
         self._laws.load_state_dict(state["laws"])
         self._bounds.load_state_dict(state.get("bounds", {}))  # not in the checkpoints of the first versions
+        self._known.clear()
         self._budgets.load_state_dict(state["budgets"])
         self._nonfinite.load_state_dict(state["nonfinite"])
 
-    def _parts(self, watch: Ledger) -> Iterator[tuple[Members, Law | ElementwiseLaw]]:
+    def _parts(self, watch: Ledger) -> list[tuple[Members, Law | ElementwiseLaw]]:
         """Which parameters each law limits."""
+        known = self._known.get(watch.index)
+        if known is None or known[0] is not watch.meter.layout:
+            known = self._known[watch.index] = watch.meter.layout, self._made(watch)
+        return known[1]
+
+    def _made(self, watch: Ledger) -> list[tuple[Members, Law | ElementwiseLaw]]:
+        chosen = self.members(watch.meter.layout)
         if self.per == "optimizer":
-            yield self.members(watch.meter.layout), self._law((watch.index, 0))
-            return
-        for group in range(len(watch.optimizer.param_groups)):
-            yield self._group(watch, group), self._law((watch.index, group))
+            return [(chosen, self._law((watch.index, 0)))]
+        return [
+            (inside if chosen is None else np.intersect1d(inside, chosen), self._law((watch.index, i)))
+            for i, inside in enumerate(watch.groups)
+        ]
 
     def _bound(self, watch: Ledger, limit: float) -> UpdateLimit:
         bound = self._bounds.get(watch.index, lambda: UpdateLimit(limit))
@@ -190,15 +197,6 @@ class AdaptiveClipper(GradientCallback):
     def _law(self, key: tuple[int, int]) -> Law | ElementwiseLaw:
         law = self.law
         return self._laws.get(key, law.fresh) if isinstance(law, Law) else law
-
-    def _group(self, watch: Ledger, group: int) -> NDArray[np.intp]:
-        layout = watch.meter.layout
-        known = self._groups.get((watch.index, group))
-        if known is None or known[0] is not layout:
-            chosen, inside = self.members(layout), watch.groups[group]
-            known = layout, inside if chosen is None else np.intersect1d(inside, chosen)
-            self._groups[watch.index, group] = known
-        return known[1]
 
     def _skip_nonfinite(self, record: StepRecord, snapshot: GradientSnapshot) -> None:
         budget = self._budgets.get(snapshot.optimizer, lambda: SkipBudget(self.max_skips))

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from lightning_gradwatch.arguments import one_of
 from lightning_gradwatch.callbacks.base import GradientCallback
+from lightning_gradwatch.callbacks.diagnose import Diagnosis
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.ranks import mean_over_ranks
@@ -83,15 +84,16 @@ class Detector(GradientCallback):
         if record.snapshot is None:
             return
         rules = self.rules(record)
-        ask = partial(self._ask, Session.of(record.trainer))
+        session = Session.of(record.trainer)
+        ask = partial(self._ask, session)
         rules.losses.update(self._loss(record))
         if self.diagnose:
-            rules.learn(Session.of(record.trainer).diagnosis.look, ask)
+            rules.learn(session.diagnosis.look, ask)
         view = self.view(record.snapshot)
         for rule, event in rules.findings(view, record.snapshot, ask):
             record.report(self, event, *self.reaction(record, event, rule))
         if self.diagnose:
-            self._look_closer(record, wanted=rules.wants_look)
+            self._look_closer(record, session.diagnosis, wanted=rules.wants_look)
 
     def is_vital(self, rule: str) -> bool:
         """Whether the rule of this name decides about the training, so that it must not fail unnoticed."""
@@ -151,9 +153,8 @@ class Detector(GradientCallback):
     def relearn(self, state: dict[str, Any]) -> None:
         self._rules.load_state_dict(state["rules"])
 
-    def _look_closer(self, record: StepRecord, *, wanted: bool) -> None:
+    def _look_closer(self, record: StepRecord, diagnosis: Diagnosis, *, wanted: bool) -> None:
         """Adds to this step's findings what the batch tells of them, and has the modules looked into."""
-        diagnosis = Session.of(record.trainer).diagnosis
         for finding in record.findings:
             if finding.owner is self:
                 finding.event = diagnosis.explain(record, finding.event)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -17,7 +18,7 @@ from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.pending import Pending
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult, Wanted
 from lightning_gradwatch.meter import Meter, Reading, to_host
-from lightning_gradwatch.snapshot import Floats, GradientSnapshot
+from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot
 from lightning_gradwatch.updates import UpdateProbe
 
 WEIGHTS_EVERY = 10
@@ -33,6 +34,7 @@ class Ledger:
     Attributes:
         optimizer: As the hook receives it.
         index: Its place in ``trainer.optimizers``.
+        is_engine: Whether DeepSpeed steps the optimizer.
         meter: Measures its gradients.
         probe: Measures its updates.
         groups: The parameters of each parameter group, as indices.
@@ -41,6 +43,7 @@ class Ledger:
 
     def __init__(self, optimizer: Optimizer, index: int, names: dict[int, str], module: Any) -> None:
         self.optimizer, self.index = optimizer, index
+        self.is_engine = zero.is_engine(optimizer)
         self._names, self._module = names, module
         self.pending: Pending | None = None
         self.renew()
@@ -48,7 +51,7 @@ class Ledger:
     @property
     def on_cuda(self) -> bool:
         """Whether reading a number would make the host wait."""
-        return any(parameter.is_cuda for parameter in self.meter.parameters[:1])
+        return bool(self.meter.parameters) and self.meter.parameters[0].is_cuda
 
     def renew(self) -> None:
         """Starts over with the parameters that the optimizer holds now, in the order of the module."""
@@ -80,20 +83,15 @@ class Ledger:
 
     def read(
         self, trainer: Any, losses: list[Tensor], *, max_abs: bool
-    ) -> tuple[Reading, Tensor | float | None, dict[str, Tensor | Floats]]:
+    ) -> tuple[Reading, Tensor | float | None, dict[str, Tensor | Floats | Bools]]:
         """This step's gradients, what they are still multiplied by, and all numbers; on CUDA without waiting."""
-        scale = zero.loss_scale(self.optimizer) or private.gradient_scale(trainer, self.optimizer)
+        scale, loss_scale = self._scales(trainer)
         reading = self.meter.read(scale=scale, max_abs=max_abs)
-        present = reading.present
-        numbers: dict[str, Tensor | Floats] = {
-            "norms": reading.norms,
-            "present": present if isinstance(present, Tensor) else present.astype(np.float64),
-        }
+        numbers: dict[str, Tensor | Floats | Bools] = {"norms": reading.norms, "present": reading.present}
         if reading.max_abs is not None:
             numbers["max_abs"] = reading.max_abs
         if losses:
             numbers["loss"] = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-        loss_scale = zero.loss_scale(self.optimizer) or private.loss_scale(trainer)
         if loss_scale is not None:
             numbers["loss_scale"] = torch.as_tensor(loss_scale)
         self._weights_due -= 1
@@ -104,13 +102,15 @@ class Ledger:
 
     def snapshot(self, record: StepRecord) -> GradientSnapshot:
         """This step's snapshot, now; waits for the device."""
-        numbers = {name: to_host(values) for name, values in record.numbers.items()}
-        numbers["norms"] = self.meter.confirm(numbers["norms"], record.reading, record.scale)
-        return self._snapshot(numbers, record.where, private.learning_rate(self.optimizer))
+        numbers = {n: v if isinstance(v, np.ndarray) else to_host(v) for n, v in record.numbers.items()}
+        snapshot = self._snapshot(numbers, record.where, private.learning_rate(self.optimizer))
+        return self.meter.confirm(snapshot, record.reading, record.scale)
 
     def arm(self, wanted: Iterable[Wanted]) -> None:
         """Right before the step: copies the weights whose relative update somebody wants to know."""
         requests = [request for request in wanted if request is not None]
+        if not requests:
+            return
         named = sorted({i for request in requests if not isinstance(request, str) for i in request})
         if "all" in requests:
             self.probe.arm()
@@ -123,7 +123,7 @@ class Ledger:
         """The result of a step that is over; None if there is none, or its numbers still have to travel."""
         numbers: dict[str, Tensor | Floats] = {}
         if record is not None and self.probe.indices and taken:
-            numbers["moved"], numbers["before"] = self.probe.measure()
+            numbers["moved"], numbers["before"] = self.probe.measure(record.numbers.get("weights"))
             numbers["measured"] = np.array(self.probe.indices, dtype=np.float64)
         self.probe.clear()
         if record is None:
@@ -169,7 +169,9 @@ class Ledger:
         self._ratios, self._weights = arrays.get("ratios"), arrays.get("weights")
         self.pending = None if state["pending"] is None else Pending.from_state_dict(state["pending"])
 
-    def _snapshot(self, numbers: dict[str, Floats], where: dict[str, int], lr: float | None) -> GradientSnapshot:
+    def _snapshot(
+        self, numbers: Mapping[str, NDArray[Any]], where: dict[str, int], lr: float | None
+    ) -> GradientSnapshot:
         self._weights = numbers.get("weights", self._weights)
         max_abs, loss, loss_scale = (
             float(numbers[name][0]) if name in numbers else None for name in ("max_abs", "loss", "loss_scale")
@@ -177,7 +179,7 @@ class Ledger:
         return GradientSnapshot(
             layout=self.meter.layout,
             norms=numbers["norms"],
-            present=numbers["present"] > 0,
+            present=numbers["present"].astype(bool, copy=False),
             weight_norms=self._weights,
             update_ratios=self._ratios,
             lr=lr,
@@ -207,6 +209,17 @@ class Ledger:
         full[numbers["measured"].astype(np.intp)] = numbers[name]
         return full
 
+    def _scales(self, trainer: Any) -> tuple[Tensor | float | None, Tensor | float | None]:
+        """What the gradients at the hook are multiplied by, and what the loss was."""
+        if self.is_engine:
+            scale = zero.loss_scale(self.optimizer)
+            return scale, scale
+        if private.scaler_of(trainer) is None:
+            return None, None
+        return private.gradient_scale(trainer, self.optimizer), private.loss_scale(trainer)
+
     def _trained(self) -> list[Tensor]:
         """What the optimizer holds and is not frozen."""
-        return [p for group in zero.groups(self.optimizer) for p in group if p.requires_grad]
+        if self.is_engine:
+            return [p for group in zero.groups(self.optimizer) for p in group if p.requires_grad]
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]

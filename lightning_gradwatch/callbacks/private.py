@@ -57,7 +57,8 @@ def at_boundary(trainer: Any) -> bool:
 
 def log_step(trainer: Any) -> int:
     """The step axis of ``self.log``: batches that stepped, where `global_step` counts each of several optimizers."""
-    return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))
+    stepped = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", None)
+    return int(trainer.global_step if stepped is None else stepped)
 
 
 def position(trainer: Any, optimizer: int) -> dict[str, int]:

@@ -43,10 +43,12 @@ def settle(record: StepRecord) -> None:
         return
     if record.elementwise:
         norms = _apply_elementwise(record, host=host)
-    wishes = [(_factor(law, _norm(norms, members)), members) for law, members in record.clips]
+    known = host and record.snapshot is not None and not record.elementwise
+    total = record.snapshot.total if known else _norm(norms, None)
+    wishes = [(_factor(law, total if m is None else _norm(norms, m)), m) for law, m in record.clips]
     factors = [(factor, members) for factor, members in wishes if factor is not None]
-    left = _scale(record, norms, factors) if factors or record.bounds else norms
-    record.total_clipped = _norm(left, None)
+    change = factors or record.bounds
+    record.total_clipped = _norm(_scale(record, norms, factors), None) if change else total
 
 
 def _apply_elementwise(record: StepRecord, *, host: bool) -> Norms:

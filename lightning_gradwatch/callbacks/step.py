@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_gradwatch.events import GradientEvent
 from lightning_gradwatch.laws import ElementwiseLaw, Law, UpdateLimit
 from lightning_gradwatch.meter import Reading
-from lightning_gradwatch.snapshot import Floats, GradientSnapshot
+from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot
 
 if TYPE_CHECKING:
     from lightning_gradwatch.callbacks.ledger import Ledger
@@ -76,7 +76,7 @@ class StepRecord:
     reading: Reading
     scale: Tensor | float | None
     where: dict[str, int]
-    numbers: dict[str, Tensor | Floats]
+    numbers: dict[str, Tensor | Floats | Bools]
     lagged: bool = False
     snapshot: GradientSnapshot | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -102,6 +102,8 @@ class StepRecord:
     @property
     def ending(self) -> Finding | None:
         """The finding that ends the run, if any; an abort before a stop."""
+        if not self.findings:
+            return None
         ends = [finding for finding in self.findings if finding.action in ("abort", "stop")]
         return min(ends, key=lambda finding: finding.action, default=None)
 

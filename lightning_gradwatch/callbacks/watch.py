@@ -28,7 +28,6 @@ class Watch(Ledger):
 
     Attributes:
         record: The step that was judged and is not over.
-        is_engine: Whether DeepSpeed steps the optimizer.
         stepping: Whether ``optimizer.step`` is under way.
         evaluations: How often this step's gradients were seen: LBFGS asks for them several times.
         on_begin: Called when ``optimizer.step`` begins.
@@ -48,7 +47,6 @@ class Watch(Ledger):
         self._roll_back = False
         self._told_to_skip = False
         self._handles: list[Any] = []
-        self.is_engine = zero.is_engine(optimizer)
         self._own_limit: float | None = None
         inner: Any = getattr(optimizer, "optimizer", None) if self.is_engine else optimizer
         if hasattr(inner, "register_step_post_hook"):

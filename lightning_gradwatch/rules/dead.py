@@ -57,7 +57,7 @@ class Dead:
         self._seen += 1
         self._silent = 0
         self._latch.clear()
-        return self._count(snapshot) if self._idle or not snapshot.norms.all() else []
+        return self._count(snapshot) if self._idle or not snapshot.least else []
 
     def state_dict(self) -> dict[str, Any]:
         """Counts by name."""
