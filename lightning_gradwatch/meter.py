@@ -178,10 +178,9 @@ def to_host(values: Tensor | Floats | Bools) -> Floats:
     """The numbers, flat, in double precision on the host; waits for the device."""
     if not isinstance(values, Tensor):
         return values.astype(np.float64)
-    if not values.ndim:
-        return np.array([values.item()], dtype=np.float64)
     host = values.detach().cpu()
-    return (host.clone() if host.dtype is torch.float64 else host.double()).numpy().reshape(-1)
+    flat = (host.clone() if host.dtype is torch.float64 else host.double()).numpy()
+    return flat if flat.ndim == 1 else flat.reshape(-1)
 
 
 def clean_name(name: str) -> str:

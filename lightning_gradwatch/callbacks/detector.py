@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from typing_extensions import override
 
@@ -23,9 +23,6 @@ from lightning_gradwatch.output.console import tell
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import RuleSet
 from lightning_gradwatch.rules.progress import Reduce
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 SAMPLE_EVERY = 10
 """Steps between two looks at the relative updates of a few layers: one in ten finds 97 % of what every step finds."""
@@ -85,12 +82,12 @@ class Detector(GradientCallback):
             return
         rules = self.rules(record)
         session = Session.of(record.trainer)
-        ask = partial(self._ask, session)
+        failed, off = partial(self._failed, session), session.shield.broken(self)
         rules.losses.update(self._loss(record))
         if self.diagnose:
-            rules.learn(session.diagnosis.look, ask)
+            rules.learn(session.diagnosis.look, failed, off)
         view = self.view(record.snapshot)
-        for rule, event in rules.findings(view, record.snapshot, ask):
+        for rule, event in rules.findings(view, record.snapshot, failed, off):
             record.report(self, event, *self.reaction(record, event, rule))
         if self.diagnose:
             self._look_closer(record, session.diagnosis, wanted=rules.wants_look)
@@ -99,15 +96,14 @@ class Detector(GradientCallback):
         """Whether the rule of this name decides about the training, so that it must not fail unnoticed."""
         return self.action != "warn"
 
-    def _ask(self, session: Session, rule: str, method: Callable[[A], R], argument: A, /) -> R | None:
-        """Calls a rule's method. One that only warns is switched off where it fails.
+    def _failed(self, session: Session, rule: str, error: Exception) -> None:
+        """Switches a rule off that only warns; one that decides about the training must not fail unnoticed.
 
         A failure is the same on all ranks: rules see the same numbers there.
         """
         if self.is_vital(rule):
-            return method(argument)
-        failure = f"the rule {rule!r} of {type(self).__name__} failed"
-        return session.shield.run((self, rule), failure, method, argument)
+            raise error
+        session.shield.give_up((self, rule), f"the rule {rule!r} of {type(self).__name__} failed", error)
 
     @override
     def keep(self, event: GradientEvent) -> None:

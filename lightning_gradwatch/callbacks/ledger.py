@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -102,7 +101,7 @@ class Ledger:
 
     def snapshot(self, record: StepRecord) -> GradientSnapshot:
         """This step's snapshot, now; waits for the device."""
-        numbers = {n: v if isinstance(v, np.ndarray) else to_host(v) for n, v in record.numbers.items()}
+        numbers = {name: _at_hand(values) for name, values in record.numbers.items()}
         snapshot = self._snapshot(numbers, record.where, private.learning_rate(self.optimizer))
         return self.meter.confirm(snapshot, record.reading, record.scale)
 
@@ -169,13 +168,8 @@ class Ledger:
         self._ratios, self._weights = arrays.get("ratios"), arrays.get("weights")
         self.pending = None if state["pending"] is None else Pending.from_state_dict(state["pending"])
 
-    def _snapshot(
-        self, numbers: Mapping[str, NDArray[Any]], where: dict[str, int], lr: float | None
-    ) -> GradientSnapshot:
+    def _snapshot(self, numbers: Mapping[str, Any], where: dict[str, int], lr: float | None) -> GradientSnapshot:
         self._weights = numbers.get("weights", self._weights)
-        max_abs, loss, loss_scale = (
-            float(numbers[name][0]) if name in numbers else None for name in ("max_abs", "loss", "loss_scale")
-        )
         return GradientSnapshot(
             layout=self.meter.layout,
             norms=numbers["norms"],
@@ -183,9 +177,9 @@ class Ledger:
             weight_norms=self._weights,
             update_ratios=self._ratios,
             lr=lr,
-            max_abs=max_abs,
-            loss=loss,
-            loss_scale=loss_scale,
+            max_abs=_single(numbers.get("max_abs")),
+            loss=_single(numbers.get("loss")),
+            loss_scale=_single(numbers.get("loss_scale")),
             **where,
         )
 
@@ -223,3 +217,14 @@ class Ledger:
         if self.is_engine:
             return [p for group in zero.groups(self.optimizer) for p in group if p.requires_grad]
         return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+
+def _at_hand(values: Tensor | Floats | Bools) -> Floats | Bools | float:
+    """On the host; a single number as such, which spares numpy."""
+    if not isinstance(values, Tensor):
+        return values
+    return to_host(values) if values.ndim else float(values)
+
+
+def _single(values: Floats | float | None) -> float | None:
+    return values if values is None or isinstance(values, float) else float(values[0])

@@ -28,6 +28,8 @@ from lightning_gradwatch.output.writer import Writer
 MOST_LOSSES = 4096
 """Backward calls of one step whose losses are kept; bounds them where no optimizer step is ever seen."""
 
+_PARTS = ("wants_max_abs", "judge", "conclude", "wants_updates", "after_step")
+
 T = TypeVar("T")
 
 _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
@@ -60,6 +62,7 @@ class Session:
         self._restored: dict[int, dict[str, Any]] = {}
         self._callbacks: list[Any] = []
         self._peers: list[Peer] = []
+        self._parts: dict[str, list[Peer]] = {}
         self._losses: list[Tensor] = []
         self._minima: tuple[Any, Any] | None = None
 
@@ -80,6 +83,7 @@ class Session:
         if self._callbacks != trainer.callbacks:
             self._callbacks = list(trainer.callbacks)
             self._peers = sorted((c for c in self._callbacks if isinstance(c, Peer)), key=lambda peer: peer.rank)
+            self._parts = {part: [p for p in self._peers if _plays(p, part)] for part in _PARTS}
         return self._peers
 
     def watch(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> Watch:
@@ -119,7 +123,7 @@ class Session:
             watch.renew()
         losses, self._losses = self._losses, []
         log_step = private.log_step(trainer)
-        max_abs = any(peer.wants_max_abs(trainer, log_step) for peer in peers)
+        max_abs = any(peer.wants_max_abs(trainer, log_step) for peer in self._parts["wants_max_abs"])
         record = watch.measure(trainer, pl_module, losses, max_abs=max_abs)
         record.lagged = watch.on_cuda and not any(peer.acts_at_once(optimizer, scaled=scaled) for peer in peers)
         if not record.lagged:
@@ -127,11 +131,11 @@ class Session:
         elif before is not None:
             record.snapshot, record.earlier = before.snapshot, before
         watch.record = record
-        self._decide(record, peers)
+        self._decide(record)
         if record.ending is not None:
             self._end(record)
         if not record.skipped:
-            watch.arm(self.ask(peer, peer.wants_updates, record) for peer in peers)
+            watch.arm(self.ask(peer, peer.wants_updates, record) for peer in self._parts["wants_updates"])
 
     def ask(self, peer: Peer, method: Callable[..., T | None], *args: Any) -> T | None:
         """Calls a method of one that takes part; one that only reports is switched off where it fails."""
@@ -178,7 +182,7 @@ class Session:
             if last is not None:
                 record = watch.measure(trainer, pl_module, [], max_abs=False)
                 record.lagged, record.snapshot, record.earlier = True, last.snapshot, last
-                self._decide(record, self.peers(trainer))
+                self._decide(record)
 
     @staticmethod
     def close(trainer: Any) -> None:
@@ -209,19 +213,20 @@ class Session:
         """What a checkpoint of the Trainer is to hold once this is closed: after the fit, or on an exception."""
         return self.state_dict(None), self.diagnosis.state_dict()
 
-    def _decide(self, record: StepRecord, peers: list[Peer]) -> None:
+    def _decide(self, record: StepRecord) -> None:
         if record.snapshot is not None and not math.isfinite(record.snapshot.total):
             record.snapshot, record.culprit = with_culprit(record.trainer, record.snapshot)
-        for peer in peers:
+        for peer in self._parts["judge"]:
             peer.judge(record)
         settle(record)
         deliver(record, self)
-        for peer in peers:
+        for peer in self._parts["conclude"]:
             self.ask(peer, peer.conclude, record)
 
     def _publish(self, trainer: Any, result: StepResult | None) -> StepResult | None:
         if result is not None:
-            for peer in self.peers(trainer):
+            self.peers(trainer)
+            for peer in self._parts["after_step"]:
                 self.ask(peer, peer.after_step, trainer, result)
             self.writer.scalars(result.scalars, result.snapshot.log_step)
             self.recording.take(result)
@@ -242,3 +247,8 @@ class Session:
         private.end_training(record.trainer)
         self.stopping = True
         raise StopIteration
+
+
+def _plays(peer: Peer, part: str) -> bool:
+    """Whether it does something there; a call that does nothing is not for nothing, five times a step."""
+    return getattr(type(peer), part) is not getattr(Peer, part)

@@ -17,6 +17,8 @@ logger = logging.getLogger("lightning_gradwatch")
 
 T = TypeVar("T")
 
+_NONE: frozenset[str] = frozenset()
+
 
 class Shield:
     """Remembers what is broken."""
@@ -37,9 +39,19 @@ class Shield:
             try:
                 return report(*args)
             except Exception as error:  # a full disk, a lost server, a logger of the user's own, a mistake of ours
-                self._broken.add(key)
-                say(f"[gradwatch] {failure} ({type(error).__name__}: {error}); the training goes on without them.")
+                self.give_up(key, failure, error)
         return None
+
+    def give_up(self, key: Hashable, failure: str, error: Exception) -> None:
+        """Switches off what has failed just now; for those who catch `error` themselves, arguments as above."""
+        self._broken.add(key)
+        say(f"[gradwatch] {failure} ({type(error).__name__}: {error}); the training goes on without them.")
+
+    def broken(self, owner: object) -> frozenset[str]:
+        """The names of what is switched off under keys ``(owner, name)``."""
+        return (
+            frozenset(k[1] for k in self._broken if isinstance(k, tuple) and k[0] is owner) if self._broken else _NONE
+        )
 
 
 def say(sentence: str) -> None:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from lightning_gradwatch.events import EventKind, GradientEvent
 from lightning_gradwatch.rules.look import Learner, Look
@@ -14,19 +14,12 @@ from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.spike import Spike
 from lightning_gradwatch.snapshot import GradientSnapshot
 
-A = TypeVar("A")
-R = TypeVar("R")
+Failed = Callable[[str, Exception], None]
+"""Takes note of a rule that failed, by name, or raises."""
 
 
-class Ask(Protocol):
-    """Calls a method of the rule of this name; may answer None for one that fails."""
-
-    def __call__(self, rule: str, method: Callable[[A], R], argument: A, /) -> R | None:
-        """What the method answers."""
-
-
-def _plainly(rule: str, method: Callable[[A], R], argument: A, /) -> R:
-    return method(argument)
+def _raise(rule: str, error: Exception) -> None:
+    raise error
 
 
 class RuleSet:
@@ -51,12 +44,16 @@ class RuleSet:
         """The rule whose limit the coming step may be clipped to, if it is in the set."""
         return next((rule for rule in self.rules.values() if isinstance(rule, Spike)), None)
 
-    def learn(self, look: Look | None, ask: Ask = _plainly) -> None:
-        """Hands a look to the rules that learn from looks; `ask` as in `findings`."""
-        if look is not None:
-            for name, rule in self.rules.items():
-                if isinstance(rule, Learner):
-                    ask(name, rule.learn, look)
+    def learn(self, look: Look | None, failed: Failed = _raise, off: Collection[str] = ()) -> None:
+        """Hands a look to the rules that learn from looks; `failed` and `off` as in `findings`."""
+        if look is None:
+            return
+        for name, rule in self.rules.items():
+            if isinstance(rule, Learner) and name not in off:
+                try:
+                    rule.learn(look)
+                except Exception as error:  # a mistake of ours
+                    failed(name, error)
 
     @property
     def wants_look(self) -> bool:
@@ -68,17 +65,25 @@ class RuleSet:
         return [event for _, event in self.findings(snapshot, snapshot)]
 
     def findings(
-        self, part: GradientSnapshot, whole: GradientSnapshot, ask: Ask = _plainly
+        self, part: GradientSnapshot, whole: GradientSnapshot, failed: Failed = _raise, off: Collection[str] = ()
     ) -> Iterator[tuple[str, GradientEvent]]:
         """The same with the names of the rules that found it.
 
         Args:
             part: The parameters to judge.
             whole: All of them: one NaN in one layer reaches all weights with the next forward pass.
-            ask: Calls the rules; one that answers None has failed.
+            failed: Called with what a rule raised, which finds nothing then.
+            off: Names of rules that are not to be asked.
         """
         for name, rule in self.rules.items():
-            for event in ask(name, rule.judge, whole if isinstance(rule, NonFinite) else part) or ():
+            if name in off:
+                continue
+            try:
+                found = rule.judge(whole if isinstance(rule, NonFinite) else part)
+            except Exception as error:  # a mistake of ours
+                failed(name, error)
+                continue
+            for event in found:
                 if event.kind not in self._ignore:
                     yield name, event
 
