@@ -122,3 +122,23 @@ def test_schedule_and_back_off_multiply():
     scale.step(0)
     scale.back_off.trigger()
     assert scale.step(0) == 0.5 * 0.25
+
+
+def test_a_retreat_lowers_it_for_each_time_and_the_second_time_for_good():
+    first, second = back_off(), back_off()
+    first.retreat(0.5, 1)
+    second.retreat(0.5, 2)
+    assert steps(first, 8) == pytest.approx([0.5] * 3 + [0.5 * 2 ** (i / 4) for i in (1, 2, 3, 4)] + [1.0])
+    assert steps(second, MEMORY_STEPS + 99) == [0.25] * (MEMORY_STEPS + 99)
+    second.trigger()
+    assert steps(second, 99)[-1] == pytest.approx(0.25)
+
+
+def test_a_retreat_after_an_event_that_is_remembered_is_for_good_too():
+    machine = back_off()
+    machine.trigger()
+    steps(machine, 20)
+    machine.retreat(0.5, 1)
+    fresh = back_off()
+    fresh.load_state_dict(machine.state_dict())
+    assert steps(machine, MEMORY_STEPS + 99) == steps(fresh, MEMORY_STEPS + 99) == [0.5] * (MEMORY_STEPS + 99)

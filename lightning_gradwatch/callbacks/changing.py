@@ -1,39 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tensors of a module a training changes, and whether they are sound."""
+"""Which tensors a training changes, and whether they are sound."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_gradwatch.callbacks.peer import Peer
 from lightning_gradwatch.sharding import local
 
 
 class Changing:
-    """The buffers and weights of a module that change.
+    """The weights and buffers that a training changes: of its module, and of modules that other callbacks hold.
 
-    Frozen weights count once something has written to them, such as the teacher of a self-supervised model, which is
-    moved by hand; a base model that never changes, and which may be large, does not.
+    The latter are averages of the weights (SWA, EMA). Frozen weights count where all of them together are no larger
+    than what trains, or once something has written to them, such as a teacher that is moved by hand. So the frozen base
+    of an adapter, which may be large, does not.
 
     Args:
-        module: Before the first step.
+        trainer: Before the first step.
+        pl_module: Its module.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._versions = {name: _version(p) for name, p in module.named_parameters()}
+    def __init__(self, trainer: Any, pl_module: nn.Module) -> None:
+        trained, frozen = _parameters(trainer, pl_module)
+        few = sum(local(p).nbytes for p in frozen.values()) <= sum(local(p).nbytes for p in trained.values())
+        self._versions = {} if few else {name: _version(p) for name, p in frozen.items()}
 
-    def __call__(self, module: nn.Module, optimizers: Iterable[Any]) -> dict[str, Tensor]:
+    def __call__(self, trainer: Any, pl_module: nn.Module) -> dict[str, Tensor]:
         """Those tensors by name."""
-        held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-        weights = {
-            name: p
-            for name, p in module.named_parameters()
-            if p.requires_grad or id(p) in held or self._versions.get(name) != _version(p)
+        trained, frozen = _parameters(trainer, pl_module)
+        moved = {name: p for name, p in frozen.items() if self._versions.get(name) != _version(p)}
+        buffers = {
+            f"{prefix}{name}": buffer
+            for prefix, module in _modules(trainer, pl_module)
+            for name, buffer in module.named_buffers()
         }
-        return {**weights, **dict(module.named_buffers())}
+        return {**trained, **moved, **buffers}
 
 
 def finite(tensors: Mapping[str, Tensor]) -> frozenset[str]:
@@ -45,6 +51,27 @@ def finite(tensors: Mapping[str, Tensor]) -> frozenset[str]:
     sound = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
     bad = {name for name, ok in zip(known, sound, strict=True) if not ok}
     return frozenset(tensors.keys() - bad)
+
+
+def _modules(trainer: Any, pl_module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The module that trains, and those that callbacks other than ours hold, each with a prefix for its names."""
+    yield "", pl_module
+    for i, callback in enumerate(trainer.callbacks):
+        for attribute, value in vars(callback).items():
+            if isinstance(value, nn.Module) and value is not pl_module and not isinstance(callback, Peer):
+                yield f"{type(callback).__name__} {i} {attribute} ", value
+
+
+def _parameters(trainer: Any, pl_module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The parameters that train, and the frozen ones; each once."""
+    seen: set[int] = set()
+    parts: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+    for prefix, module in _modules(trainer, pl_module):
+        for name, parameter in module.named_parameters():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                parts[not parameter.requires_grad][f"{prefix}{name}"] = parameter
+    return parts
 
 
 def _version(parameter: Tensor) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_gradwatch.callbacks.changing import Changing, finite
 from lightning_gradwatch.callbacks.kept import Kept
 from lightning_gradwatch.callbacks.session import Session
+from lightning_gradwatch.errors import GradwatchError
 
 
 @dataclass
@@ -42,28 +43,36 @@ class Generations:
     Args:
         every: Optimizer steps from one state to the next.
         healthy: Optimizer steps until one counts as good.
-        new: Makes the place for one.
+        new: Makes the place for one, by its number.
         trainer: Before the first step, or the first after a resume.
         pl_module: Its module.
 
     Attributes:
         good: The state to go back to.
+
+    Raises:
+        GradwatchError: The first state could not be written.
     """
 
-    def __init__(self, every: int, healthy: int, new: Callable[[], Kept], trainer: Any, pl_module: Any) -> None:
+    def __init__(self, every: int, healthy: int, new: Callable[[int], Kept], trainer: Any, pl_module: Any) -> None:
         self._every, self._healthy = every, healthy
-        self._changing = Changing(pl_module)
+        self._changing = Changing(trainer, pl_module)
         self._meters: list[Any] = []
         self._candidate: Generation | None = None
-        self._spare = Generation(new())
+        self._spare = Generation(new(1))
         self._taken_at = 0
-        self.good = Generation(new())
-        self._finite = finite(self.tensors(trainer, pl_module))
-        self._take(self.good, trainer, pl_module)
+        self.good = Generation(new(0))
+        self._finite: frozenset[str] = frozenset()
+        self.sound(trainer, pl_module)
+        if not self._take(self.good, trainer, pl_module):
+            raise GradwatchError(
+                "Rewind could not write the state of the run to its `dirpath`: the disk is full, or not to be written"
+                " to. Give another folder, or leave `dirpath` out to keep it in memory."
+            )
 
     def tensors(self, trainer: Any, pl_module: Any) -> dict[str, Tensor]:
         """What the training changes of the module."""
-        return self._changing(pl_module, trainer.optimizers)
+        return self._changing(trainer, pl_module)
 
     def due(self, trainer: Any) -> bool:
         """Whether it is time for a new state, which must be `sound`."""
@@ -72,22 +81,23 @@ class Generations:
 
     def sound(self, trainer: Any, pl_module: Any) -> bool:
         """Whether what was finite in the good state is so on all ranks; a collective where there are several."""
-        self._finite = finite(self.tensors(trainer, pl_module))
-        ok = self.good.finite <= self._finite
-        return ok if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(ok, all=True))
+        tensors = self.tensors(trainer, pl_module)
+        self._finite = finite(tensors)
+        return _on_all(trainer, answer=self.good.finite & tensors.keys() <= self._finite)
 
     def step(self, trainer: Any, pl_module: Any) -> bool:
         """A step over which there is no suspicion; whether another state is the good one now."""
-        if self._met_others(trainer):
+        if self._met_others(trainer) and self.sound(trainer, pl_module):
             self.drop()
-            self._take(self.good, trainer, pl_module)
-            return True
+            taken = self._take(self._spare, trainer, pl_module)
+            if taken:
+                self.good, self._spare = self._spare, self.good
+            return taken
         due, proved = self.due(trainer), self._proved(trainer)
         if proved and self._candidate is not None:
             self.good, self._spare, self._candidate = self._candidate, self.good, None
-        if due:
+        if due and self._take(self._spare, trainer, pl_module):
             self._candidate = self._spare
-            self._take(self._candidate, trainer, pl_module)
         return proved
 
     def go_back(self, trainer: Any, pl_module: Any) -> None:
@@ -110,14 +120,20 @@ class Generations:
         """Whether the newer state may take the place of the good one."""
         return self._candidate is not None and bool(trainer.global_step - self._candidate.step >= self._healthy)
 
-    def _take(self, generation: Generation, trainer: Any, pl_module: Any) -> None:
-        tensors = self.tensors(trainer, pl_module)
-        generation.kept.take(trainer, tensors)
+    def _take(self, generation: Generation, trainer: Any, pl_module: Any) -> bool:
+        """Whether all ranks could; a disk may be full."""
+        taken = generation.kept.take(trainer, self.tensors(trainer, pl_module))
         generation.step = self._taken_at = trainer.global_step
         generation.learned = {p.rank: deepcopy(p.learned()) for p in Session.of(trainer).peers(trainer)}
         generation.finite, generation.times = self._finite, 0
+        return _on_all(trainer, answer=taken) if generation.kept.file is not None else taken
 
     def _met_others(self, trainer: Any) -> bool:
         """Whether parameters were added, frozen or unfrozen, whose former values nobody kept."""
         before, self._meters = self._meters, [watch.meter for watch in Session.of(trainer).watches.values()]
         return bool(before) and [id(meter) for meter in before] != [id(meter) for meter in self._meters]
+
+
+def _on_all(trainer: Any, *, answer: bool) -> bool:
+    """Whether all ranks say so."""
+    return answer if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(answer, all=True))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_gradwatch.callbacks import private
+from lightning_gradwatch.output.console import logger
 from lightning_gradwatch.sharding import local
 
 Tree = Any
@@ -27,33 +28,37 @@ class Kept:
 
     Args:
         file: Where the tensors go, read back with ``weights_only=True``; None for the memory.
+
+    Attributes:
+        file: The same.
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        self._file = file
+        self.file = file
         self._tree: Tree = None
         self._rest: Tree = None
         self._keys: list[list[Any]] = []
 
-    def take(self, trainer: Any, tensors: Mapping[str, Tensor]) -> None:
+    def take(self, trainer: Any, tensors: Mapping[str, Tensor]) -> bool:
         """Copies; over the last copy where it fits.
 
         Args:
             trainer: The Trainer.
             tensors: The weights and buffers, by name.
+
+        Returns:
+            Whether the disk took it; if not, what was there before is lost.
         """
         self._keys = [list(optimizer.state) for optimizer in trainer.optimizers]
         states = [[optimizer.state[key] for key in optimizer.state] for optimizer in trainer.optimizers]
         self._tree = copied({"module": dict(tensors), "states": states}, self._tree)
         self._rest = _rest(trainer)
-        if self._file is not None:
-            torch.save(self._tree, self._file)
-            self._tree = None
+        return self.file is None or self._write(tensors)
 
     @torch.no_grad()
     def put_back(self, trainer: Any, tensors: Mapping[str, Tensor]) -> None:
         """Makes everything again what it was, in place; gradients are dropped."""
-        tree = self._tree if self._file is None else torch.load(self._file, map_location="cpu", weights_only=True)
+        tree = self._tree if self.file is None else torch.load(self.file, map_location="cpu", weights_only=True)
         for name, kept in tree["module"].items():
             if name in tensors:
                 local(tensors[name]).copy_(kept, non_blocking=True)
@@ -62,10 +67,22 @@ class Kept:
             optimizer.zero_grad()
         _put_back_rest(trainer, self._rest)
 
+    def _write(self, tensors: Mapping[str, Tensor]) -> bool:
+        assert self.file is not None
+        if any(tensor.is_cuda for tensor in tensors.values()):
+            torch.cuda.synchronize()  # the copies may still be under way
+        tree, self._tree = self._tree, None
+        try:
+            torch.save(tree, self.file)
+        except (OSError, RuntimeError) as error:  # torch's writer has the latter for a full disk
+            logger.warning("[gradwatch] Rewind could not write to %s, and keeps the older state: %s", self.file, error)
+            return False
+        return True
+
     @property
     def nbytes(self) -> int:
         """What it takes, in memory or on disk."""
-        return _size(self._tree) if self._file is None else self._file.stat().st_size
+        return _size(self._tree) if self.file is None else self.file.stat().st_size
 
 
 def copied(value: Tree, into: Tree = None) -> Tree:

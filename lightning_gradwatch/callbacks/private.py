@@ -44,14 +44,9 @@ def gradient_scale(trainer: Any, optimizer: Optimizer) -> Tensor | float | None:
     return None if unscaled else loss_scale(trainer)
 
 
-def is_deepspeed(trainer: Any) -> bool:
-    """Whether the strategy is Lightning's for DeepSpeed, of either namespace."""
-    return hasattr(trainer.strategy, "zero_stage_3")
-
-
 def at_boundary(trainer: Any) -> bool:
     """Whether an optimizer step is due. DeepSpeed accumulates by itself, and there the hook comes at every batch."""
-    engine = getattr(trainer.strategy, "deepspeed_engine", None) if is_deepspeed(trainer) else None
+    engine = getattr(trainer.strategy, "deepspeed_engine", None) if hasattr(trainer.strategy, "zero_stage_3") else None
     return engine is None or bool(engine.is_gradient_accumulation_boundary())
 
 

@@ -52,6 +52,15 @@ def refuse_action(watch: Watch, action: str, nonfinite: str, members: Members) -
         _refuse_unskipped(watch)
 
 
+def refuse_rewind(watch: Watch) -> None:
+    """Raises where `Rewind` could not put everything back."""
+    if watch.is_engine:
+        raise GradwatchError(
+            "Rewind cannot work under DeepSpeed's ZeRO, whose engine keeps weights and states of its own that could not"
+            " be put back. Use DDP or FSDP2, or leave Rewind out."
+        )
+
+
 def _refuse_unskipped(watch: Watch) -> None:
     """The engine alone could skip a step with a non-finite gradient."""
     if not zero.skips_nonfinite(watch.optimizer):

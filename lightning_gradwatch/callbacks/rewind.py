@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from typing_extensions import override
 
 from lightning_gradwatch.arguments import fraction, whole_number
-from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.decay import LRDecay
 from lightning_gradwatch.callbacks.deliver import announce
@@ -16,6 +17,7 @@ from lightning_gradwatch.callbacks.explosion import ExplosionDetector
 from lightning_gradwatch.callbacks.generations import Generations
 from lightning_gradwatch.callbacks.kept import Kept
 from lightning_gradwatch.callbacks.ranks import mean_over_ranks
+from lightning_gradwatch.callbacks.refusals import refuse_rewind
 from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
@@ -52,13 +54,13 @@ class Rewind(GradientCallback):
     goes back to the same state again, it is lowered further, and stays there.
 
     What is not taken back: the counters of the loop and of the data, random numbers (the same dropout masks would be
-    drawn again), metrics and events, files of `ModelCheckpoint`, and what other callbacks keep, such as `EarlyStopping`
-    or an average of the weights. A callback or module that defines ``on_gradient_event`` is told, by an event of kind
-    ``rewound``, right after the weights were put back.
+    drawn again), metrics and events, files of `ModelCheckpoint`, and what other callbacks keep that is no module (an
+    average of the weights is one). A callback or module that defines ``on_gradient_event`` is told, by an event of
+    kind ``rewound``, right after everything was put back.
 
-    It costs twice the memory of the weights that train, the buffers and the optimizer states (24 bytes per parameter
-    for Adam in float32); of what is sharded, each rank keeps its part. On CUDA it is pinned memory of the host, and
-    keeping waits for the device once.
+    It costs memory for two states: the weights that train, the buffers and the optimizer states, twice (24 bytes per
+    parameter for Adam in float32); of what is sharded, each rank keeps its part. On CUDA it is pinned memory of the
+    host, and keeping waits for the device once.
 
     Logs ``grad_event/rewound``, and the tags of `LRDecay` where there is none in the list.
 
@@ -68,6 +70,8 @@ class Rewind(GradientCallback):
         healthy_steps: Optimizer steps without suspicion after which a state counts as good.
         recovery_steps: Optimizer steps after an alarm in which the loss may come back by itself, at least 6.
         backoff: Factor of the learning rate for each rewind, in (0, 1).
+        dirpath: A folder to keep the states in, one file each and for each rank, deleted at the end; None for the
+            memory.
         name: Tells several instances apart, in checkpoints and tags.
 
     Attributes:
@@ -76,7 +80,8 @@ class Rewind(GradientCallback):
     Raises:
         ValueError: An argument is out of range.
         TypeError: An argument is of the wrong type.
-        GradwatchError: At ``setup``: there is no `ExplosionDetector` in the Trainer, or it runs under DeepSpeed.
+        GradwatchError: Before the first step: there is no `ExplosionDetector` in the Trainer, it runs under DeepSpeed's
+            ZeRO, or `dirpath` cannot be written to.
         GradientExplosionError: During training: the weights are ruined once more after `max_rewinds`.
 
     Example:
@@ -92,6 +97,7 @@ class Rewind(GradientCallback):
         healthy_steps: int = 100,
         recovery_steps: int = 30,
         backoff: float = 0.25,
+        dirpath: str | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
@@ -100,10 +106,14 @@ class Rewind(GradientCallback):
         self.healthy_steps = whole_number("healthy_steps", healthy_steps)
         self.recovery_steps = whole_number("recovery_steps", recovery_steps, least=6)
         self.backoff = fraction("backoff", backoff)
+        if dirpath is not None and not isinstance(dirpath, (str, Path)):
+            raise TypeError(f"`dirpath` must be a folder or None, got {dirpath!r}. Leave it out to keep all in memory.")
+        self.dirpath = dirpath
         self.rewinds: list[tuple[int, int]] = []
         self._decay = LRDecay(on=[EventKind.REWOUND.value], backoff=backoff, name=name)
         self._ruined: dict[int, Ruined] = {}
         self._generations: Generations | None = None
+        self._folder: TemporaryDirectory[str] | None = None
         self._where: dict[str, int] = {}
         self._stepped = False
 
@@ -114,11 +124,6 @@ class Rewind(GradientCallback):
                 "Rewind() has nothing to do: no ExplosionDetector is in the Trainer's callbacks whose alarms it could"
                 " hear. Add an ExplosionDetector()."
             )
-        if private.is_deepspeed(trainer):
-            raise GradwatchError(
-                "Rewind cannot work under DeepSpeed, whose engine keeps weights and states of its own that it could not"
-                " put back. Use DDP or FSDP2, or leave Rewind out."
-            )
 
     @override
     def describe(self) -> str:
@@ -126,14 +131,17 @@ class Rewind(GradientCallback):
 
     @override
     def begin(self, watch: Watch) -> None:
+        refuse_rewind(watch)
         self._decay.begin(watch)
 
     @override
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        super().on_train_start(trainer, pl_module)
-        if self._on:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if self._on and self._generations is None:
             self._ruined = {}
-            self._generations = Generations(self.keep_every_n_steps, self.healthy_steps, Kept, trainer, pl_module)
+            self._generations = Generations(
+                self.keep_every_n_steps, self.healthy_steps, self._place, trainer, pl_module
+            )
 
     @override
     def judge(self, record: StepRecord) -> None:
@@ -202,12 +210,27 @@ class Rewind(GradientCallback):
     @override
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         super().on_exception(trainer, pl_module, exception)
-        self._generations = None
+        self._release()
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)
+        self._release()
+
+    def _place(self, number: int) -> Kept:
+        """Room for one state: in memory, or a file in a folder that goes with the fit."""
+        if self.dirpath is None:
+            return Kept()
+        if self._folder is None:
+            Path(self.dirpath).mkdir(parents=True, exist_ok=True)
+            self._folder = TemporaryDirectory(prefix="gradwatch-rewind-", dir=self.dirpath)
+        return Kept(Path(self._folder.name, f"{number}.pt"))
+
+    def _release(self) -> None:
         self._generations = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _go_back(self, trainer: Any, pl_module: Any, verdict: Verdict, generations: Generations) -> None:
         session, start = Session.of(trainer), trainer.global_step

@@ -17,6 +17,7 @@ REPLACED = 10.0
 
 _NONFINITE_IN_A_ROW = 3  # steps without a finite gradient, whatever the batch
 _OPENS = (EventKind.SPIKE, EventKind.EXPLOSION, EventKind.UPDATE_TOO_LARGE, EventKind.NONFINITE)
+_HARMLESS = (EventKind.NONFINITE, Severity.WARNING)  # the loss alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Ruined:
 
     def hear(self, event: GradientEvent) -> None:
         """An event of this step."""
-        if event.severity is Severity.INFO:
+        if event.severity is Severity.INFO or (event.kind, event.severity) == _HARMLESS:
             return
         if event.kind is EventKind.DEAD and event.severity is Severity.ALARM and self._died(event):
             self._proof = Verdict("layers that had a gradient have died", event)
@@ -100,7 +101,7 @@ class Ruined:
             self._proof = Verdict(f"a step moved weights by {number(event.value)}x their norm", event)
         elif event.kind in _OPENS:
             self._suspect(event)
-        if event.kind is EventKind.NONFINITE and event.severity is Severity.ALARM:
+        if event.kind is EventKind.NONFINITE:
             self._nonfinite = event
             if self._sound and self._in_a_row >= _NONFINITE_IN_A_ROW:
                 self._proof = Verdict(f"no finite gradient in {_NONFINITE_IN_A_ROW} steps", event)

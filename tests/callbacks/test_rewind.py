@@ -446,3 +446,110 @@ def test_a_run_that_dies_of_its_learning_rate_ends_well(kit):
     accuracy = digits(kit, 3.0)
     assert accuracy([ExplosionDetector(), VanishingDetector()]) < 0.3
     assert accuracy([ExplosionDetector(), VanishingDetector(), Rewind()]) > 0.8
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lbfgs"])
+def test_on_disk_it_does_the_same_and_leaves_nothing(kit, tmp_path, optimizer):
+    seen = []
+
+    class Files(kit.pl.Callback):
+        def on_train_batch_end(self, *_):
+            seen.append(sorted(path.name for path in tmp_path.rglob("*.pt")))
+            for path in tmp_path.rglob("*.pt"):
+                torch.load(path, weights_only=True)
+
+    back, trace = rewind(dirpath=str(tmp_path)), states(kit)
+    module = scheduled(kit, OPTIMIZERS[optimizer])
+    kit.fit(module, [back, ExplosionDetector(), ruin(kit, BAD), trace, Files()], 20)
+    assert back.rewinds == [(BAD + 1, BACK)]
+    assert trace.seen[BAD] == trace.seen[BACK - 1]
+    assert seen[-1] == ["0.pt", "1.pt"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_takes_no_more_costs_a_newer_state_and_not_the_run(kit, tmp_path, said):
+    class Full(kit.pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 9:
+                for path in tmp_path.rglob("0.pt"):  # the place of the next state
+                    path.unlink()
+                    path.mkdir()
+
+    back = rewind(dirpath=str(tmp_path))
+    kit.fit(kit.net(), [back, ExplosionDetector(), ruin(kit, BAD), Full()], 20)
+    assert back.rewinds == [(BAD + 1, 5)]
+    assert "Rewind could not write to" in said()
+
+
+def test_the_average_that_another_callback_keeps_is_put_back_too(kit):
+    class Average(kit.pl.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            self.model = torch.optim.swa_utils.AveragedModel(pl_module.net)
+            self.seen = []
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            self.model.update_parameters(pl_module.net)
+            self.seen.append(kit.flat(self.model))
+
+    average = Average()
+    back = rewind()
+    kit.fit(kit.net(), [average, back, ExplosionDetector(), ruin(kit, BAD)], 19)
+    assert back.rewinds == [(BAD + 1, BACK)]
+    assert average.seen[BAD].isnan().any()
+    assert torch.equal(kit.flat(average.model), average.seen[BACK - 1])
+
+
+def test_the_frozen_base_of_an_adapter_is_not_kept_until_it_moves(kit):
+    sizes = []
+
+    class Adapted(kit.Net):
+        def __init__(self):
+            super().__init__()
+            self.base = torch.nn.Linear(100, 100).requires_grad_(False)
+
+    class Sizes(kit.pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, batch, *_):
+            sizes.append(back._generations.good.kept.nbytes)
+            if trainer.global_step == 11:
+                pl_module.base.weight.mul_(0.5)
+
+    back = rewind()
+    kit.fit(Adapted(), [back, ExplosionDetector(), Sizes()], 30)
+    assert sizes[0] < 4 * 100 * 100 < sizes[-1]
+
+
+def test_layers_that_are_unfrozen_in_between_are_put_back_to_what_they_were(kit):
+    class Thaw(kit.pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 3:
+                pl_module.net[0].requires_grad_(True)
+
+    module = kit.net()
+    module.net[0].requires_grad_(False)
+    back, trace = rewind(keep_every_n_steps=50), states(kit)
+    kit.fit(module, [Thaw(), back, ExplosionDetector(), ruin(kit, 8), trace], 12)
+    assert back.rewinds == [(9, 4)]
+    assert trace.seen[8] == trace.seen[3]
+
+
+def test_a_rewind_at_the_end_of_an_epoch_saves_what_the_last_step_ruined(kit, tmp_path):
+    class Last(kit.pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 19:
+                pl_module.net[0].weight.data.fill_(math.nan)
+
+    back, module = rewind(), kit.net()
+    saved = kit.pl.callbacks.ModelCheckpoint(tmp_path, filename="end")
+    kit.fit(module, [Last(), back, ExplosionDetector(), saved], -1, max_epochs=1, enable_checkpointing=True)
+    assert len(back.rewinds) == 1
+    assert kit.flat(module).isfinite().all()
+    weights = torch.load(tmp_path / "end.ckpt", weights_only=True)["state_dict"]
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_a_bad_argument_is_refused():
+    with pytest.raises(TypeError, match="`dirpath` must be a folder or None, got 3"):
+        Rewind(dirpath=3)
+    for settings in ({"max_rewinds": 0}, {"backoff": 1.0}, {"recovery_steps": 5}, {"keep_every_n_steps": 0}):
+        with pytest.raises(ValueError, match=f"`{next(iter(settings))}` must be"):
+            Rewind(**settings)

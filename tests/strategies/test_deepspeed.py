@@ -13,13 +13,14 @@ from lightning_gradwatch import (
     ExplosionDetector,
     LRDecay,
     NormClip,
+    Rewind,
     VanishingDetector,
     ZScoreClip,
 )
 from tests.strategies.cases import SINGLE
 from tests.strategies.harness import launch
 from tests.strategies.nets import Net, Seen, fit
-from tests.strategies.test_everywhere import Scenario, acting, clipped, differences, watched
+from tests.strategies.test_everywhere import SPIKE, Scenario, acting, clipped, differences, watched
 
 pytestmark = [
     pytest.mark.ddp,
@@ -51,6 +52,10 @@ REFUSED = {
     "unitwise": (clipped("unitwise"), "cannot apply UnitwiseClip"),
     "group": (clipped("norm", per="group"), "`per`, `include` and `exclude`"),
     "skip": (acting(action="skip"), "takes every step whose gradient is finite"),
+    "rewind": (
+        Scenario(lambda: watched(ExplosionDetector(), Rewind(keep_every_n_steps=2, healthy_steps=1)), {SPIKE: 1e6}),
+        "Rewind cannot work under DeepSpeed's ZeRO",
+    ),
     "part": (acting(action="clip", include="b.*"), "Leave `include` and `exclude` out"),
 }
 ACCUMULATE = Scenario(lambda: watched(VanishingDetector(), ExplosionDetector()), {}, {"accumulate_grad_batches": 2})
