@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
@@ -43,7 +44,7 @@ class Generations:
     Args:
         every: Optimizer steps from one state to the next.
         healthy: Optimizer steps until one counts as good.
-        new: Makes the place for one, by its number.
+        dirpath: Where they lie, in a folder of their own that `close` deletes; None for the memory.
         trainer: Before the first step, or the first after a resume.
         pl_module: Its module.
 
@@ -54,14 +55,18 @@ class Generations:
         GradwatchError: The first state could not be written.
     """
 
-    def __init__(self, every: int, healthy: int, new: Callable[[int], Kept], trainer: Any, pl_module: Any) -> None:
+    def __init__(self, every: int, healthy: int, dirpath: str | None, trainer: Any, pl_module: Any) -> None:
         self._every, self._healthy = every, healthy
+        self._folder: TemporaryDirectory[str] | None = None
+        if dirpath is not None:
+            Path(dirpath).mkdir(parents=True, exist_ok=True)
+            self._folder = TemporaryDirectory(prefix="gradwatch-rewind-", dir=dirpath)
         self._changing = Changing(trainer, pl_module)
         self._meters: list[Any] = []
         self._candidate: Generation | None = None
-        self._spare = Generation(new(1))
+        self._spare = Generation(self._place(1))
         self._taken_at = 0
-        self.good = Generation(new(0))
+        self.good = Generation(self._place(0))
         self._finite: frozenset[str] = frozenset()
         self.sound(trainer, pl_module)
         if not self._take(self.good, trainer, pl_module):
@@ -69,6 +74,11 @@ class Generations:
                 "Rewind could not write the state of the run to its `dirpath`: the disk is full, or not to be written"
                 " to. Give another folder, or leave `dirpath` out to keep it in memory."
             )
+
+    @property
+    def nbytes(self) -> int:
+        """What both states take."""
+        return sum(one.kept.nbytes for one in (self.good, self._candidate or self._spare))
 
     def tensors(self, trainer: Any, pl_module: Any) -> dict[str, Tensor]:
         """What the training changes of the module."""
@@ -111,10 +121,18 @@ class Generations:
             if peer.rank in self.good.learned:
                 peer.relearn(deepcopy(self.good.learned[peer.rank]))
 
+    def close(self) -> None:
+        """Leaves no file behind."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
     def drop(self) -> None:
         """The state that has yet to prove good is none to go back to."""
         if self._candidate is not None:
             self._spare, self._candidate = self._candidate, None
+
+    def _place(self, number: int) -> Kept:
+        return Kept(None if self._folder is None else Path(self._folder.name, f"{number}.pt"))
 
     def _proved(self, trainer: Any) -> bool:
         """Whether the newer state may take the place of the good one."""

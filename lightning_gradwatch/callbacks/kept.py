@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_gradwatch.callbacks import private
-from lightning_gradwatch.output.console import logger
+from lightning_gradwatch.output.shield import logger
 from lightning_gradwatch.sharding import local
 
 Tree = Any
@@ -82,7 +82,9 @@ class Kept:
     @property
     def nbytes(self) -> int:
         """What it takes, in memory or on disk."""
-        return _size(self._tree) if self.file is None else self.file.stat().st_size
+        if self.file is None:
+            return _size(self._tree)
+        return self.file.stat().st_size if self.file.exists() else 0
 
 
 def copied(value: Tree, into: Tree = None) -> Tree:

@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from typing_extensions import override
 
 from lightning_gradwatch.arguments import fraction, whole_number
+from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.decay import LRDecay
 from lightning_gradwatch.callbacks.deliver import announce
 from lightning_gradwatch.callbacks.explosion import ExplosionDetector
 from lightning_gradwatch.callbacks.generations import Generations
-from lightning_gradwatch.callbacks.kept import Kept
 from lightning_gradwatch.callbacks.ranks import mean_over_ranks
 from lightning_gradwatch.callbacks.refusals import refuse_rewind
+from lightning_gradwatch.callbacks.rewound import rewound
 from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
@@ -113,8 +113,7 @@ class Rewind(GradientCallback):
         self._decay = LRDecay(on=[EventKind.REWOUND.value], backoff=backoff, name=name)
         self._ruined: dict[int, Ruined] = {}
         self._generations: Generations | None = None
-        self._folder: TemporaryDirectory[str] | None = None
-        self._where: dict[str, int] = {}
+        self._where: dict[str, int] | None = None
         self._stepped = False
 
     @override
@@ -140,7 +139,7 @@ class Rewind(GradientCallback):
         if self._on and self._generations is None:
             self._ruined = {}
             self._generations = Generations(
-                self.keep_every_n_steps, self.healthy_steps, self._place, trainer, pl_module
+                self.keep_every_n_steps, self.healthy_steps, self.dirpath, trainer, pl_module
             )
 
     @override
@@ -181,8 +180,11 @@ class Rewind(GradientCallback):
 
     @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        generations = None if Session.of(trainer).stopping else self._generations
-        if generations is not None and not generations.sound(trainer, pl_module):
+        generations = self._generations
+        if generations is None or Session.of(trainer).stopping:
+            return
+        if not generations.sound(trainer, pl_module):
+            self._where = self._where or private.position(trainer, 0)
             self._go_back(trainer, pl_module, Verdict("NaN or inf in the weights or buffers", None), generations)
 
     @override
@@ -217,20 +219,15 @@ class Rewind(GradientCallback):
         super().teardown(trainer, pl_module, stage)
         self._release()
 
-    def _place(self, number: int) -> Kept:
-        """Room for one state: in memory, or a file in a folder that goes with the fit."""
-        if self.dirpath is None:
-            return Kept()
-        if self._folder is None:
-            Path(self.dirpath).mkdir(parents=True, exist_ok=True)
-            self._folder = TemporaryDirectory(prefix="gradwatch-rewind-", dir=self.dirpath)
-        return Kept(Path(self._folder.name, f"{number}.pt"))
+    @property
+    def nbytes(self) -> int:
+        """What is kept takes so many bytes on this rank, in memory or on disk; 0 outside of a fit."""
+        return 0 if self._generations is None else self._generations.nbytes
 
     def _release(self) -> None:
-        self._generations = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._generations is not None:
+            self._generations.close()
+            self._generations = None
 
     def _go_back(self, trainer: Any, pl_module: Any, verdict: Verdict, generations: Generations) -> None:
         session, start = Session.of(trainer), trainer.global_step
@@ -246,37 +243,23 @@ class Rewind(GradientCallback):
             f"rewound to step {good.step} ({len(self.rewinds)} of at most {self.max_rewinds}); the {start - good.step}"
             f" steps since are given up, their batches passed over; learning rate x{min(scales):.3g}"
         )
-        announce(trainer, pl_module, self, self._event(verdict, Severity.WARNING, did), session)
+        event = rewound(verdict, self._where or {}, did, rewinds=self.rewinds, limit=self.max_rewinds)
+        announce(trainer, pl_module, self, event, session)
 
     def _abort(self, trainer: Any, pl_module: Any, verdict: Verdict, step: int) -> NoReturn:
         session = Session.of(trainer)
         did = f"training aborted after {len(self.rewinds)} rewinds, weights those of step {step}"
-        event = self.tripped = self._event(verdict, Severity.ALARM, did)
+        event = self.tripped = rewound(
+            verdict,
+            self._where or {},
+            did,
+            rewinds=self.rewinds,
+            limit=self.max_rewinds,
+            severity=Severity.ALARM,
+        )
         announce(trainer, pl_module, self, event, session)
         session.writer.flush()
         raise GradientExplosionError(event)
-
-    def _event(self, verdict: Verdict, severity: Severity, did: str) -> GradientEvent:
-        told = verdict.event
-        lines = [f"the weights are ruined: {verdict.reason}"]
-        if told is not None:
-            lines.append(f"after: {told.kind.value} of step {told.step}: {told.message.splitlines()[0]}")
-        if severity is Severity.ALARM:
-            lines.append("so far: " + ", ".join(f"step {start} to {end}" for start, end in self.rewinds))
-        where: dict[str, Any] = self._where if told is None else {**self._where, "optimizer": told.optimizer}
-        return GradientEvent(
-            kind=EventKind.REWOUND,
-            severity=severity,
-            rank=None,
-            layers=() if told is None else told.layers,
-            value=len(self.rewinds),
-            limit=self.max_rewinds,
-            message="\n".join(lines),
-            cause=None if told is None else told.cause,
-            remedies=() if told is None else told.remedies,
-            action_taken=did,
-            **where,
-        )
 
     def _compare_with(self, generations: Generations) -> None:
         """What the losses were when the weights were known to be good."""

@@ -15,7 +15,14 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 
-from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, GradientNormLogger, NormClip, VanishingDetector
+from lightning_gradwatch import (
+    AdaptiveClipper,
+    ExplosionDetector,
+    GradientNormLogger,
+    NormClip,
+    Rewind,
+    VanishingDetector,
+)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -155,3 +162,27 @@ def test_an_overflow_under_fp16_is_calibration_and_no_event(fused):
 )
 def test_sharding_over_one_rank_changes_no_number(make: Callable[[], Any]):
     assert norms(strategy=make()) == pytest.approx(norms(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("settings", "fused"), [({}, True), ({}, False), ({"precision": "16-mixed"}, False)])
+def test_a_rewind_puts_back_what_lay_in_pinned_memory(settings, fused):
+    class Ruin(pl.Callback):
+        def __init__(self) -> None:
+            self.seen: list[Tensor] = []
+            self.pinned = False
+
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 5:
+                assert back._generations is not None
+                self.pinned = all(t.is_pinned() for t in back._generations.good.kept._tree["module"].values())
+                pl_module.a.weight.data.fill_(torch.nan)
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            moments = [state["exp_avg"] for state in trainer.optimizers[0].state.values()]
+            self.seen.append(torch.cat([t.detach().flatten() for t in (*pl_module.parameters(), *moments)]).clone())
+
+    back, ruin = Rewind(keep_every_n_steps=2, healthy_steps=1), Ruin()
+    fit(Net(fused), [ExplosionDetector(), back, ruin], **settings)
+    assert ruin.pinned
+    ((start, end),) = back.rewinds
+    assert torch.equal(ruin.seen[start - 1], ruin.seen[end - 1])
