@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf, isfinite
 from statistics import median
 
 from benchmarks.rescue.measure import Result
@@ -38,8 +39,12 @@ def details(results: list[Result]) -> str:
 
 
 def beyond_help(results: list[Result]) -> str:
-    """The runs that neither a method nor the oracle rescued, by name."""
-    lost = [f"{r['pair']} (seed {r['seed']})" for r in results if not rescuable(r)]
+    """The runs that neither a method nor the oracle rescued, by name, and how near the best method came."""
+    lost = [
+        f"{r['pair']} (seed {r['seed']}, nearest x{min(map(_known, r['ratio'].values())):.3g})"
+        for r in results
+        if not rescuable(r)
+    ]
     return ", ".join(lost) or "none"
 
 
@@ -49,8 +54,12 @@ def rescuable(result: Result) -> bool:
 
 
 def _typical(method: str, results: list[Result]) -> str:
-    ratios = sorted(r["ratio"][method] for r in results)
-    return f"x{median(ratios):.2f} (x{ratios[int(0.9 * (len(ratios) - 1))]:.2f})" if ratios else "-"
+    ratios = sorted(_known(r["ratio"][method]) for r in results)
+    return f"x{median(ratios):.3g} (x{ratios[int(0.9 * (len(ratios) - 1))]:.3g})" if ratios else "-"
+
+
+def _known(ratio: float) -> float:
+    return ratio if isfinite(ratio) else inf
 
 
 def spread(values: Iterable[float]) -> str:
