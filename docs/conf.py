@@ -22,6 +22,7 @@ extensions = [
     "sphinx_copybutton",
     "docstrings",  # ours, in _ext
     "remedies",
+    "results",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
