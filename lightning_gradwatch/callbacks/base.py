@@ -91,8 +91,7 @@ class GradientCallback(Peer, LightningCallback):
             session = Session.of(trainer)
             session.diagnosis.end_batch(trainer, pl_module)
             session.finish_batch(trainer)
-            for peer in session.peers(trainer):
-                peer.end_batch(trainer, pl_module)
+            session.end_batch(trainer, pl_module)
 
     @override
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

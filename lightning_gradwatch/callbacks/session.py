@@ -28,7 +28,7 @@ from lightning_gradwatch.output.writer import Writer
 MOST_LOSSES = 4096
 """Backward calls of one step whose losses are kept; bounds them where no optimizer step is ever seen."""
 
-_PARTS = ("wants_max_abs", "judge", "conclude", "wants_updates", "after_step")
+_PARTS = ("wants_max_abs", "judge", "conclude", "wants_updates", "after_step", "end_batch")
 
 T = TypeVar("T")
 
@@ -165,6 +165,12 @@ class Session:
                 self.finish(trainer, watch, taken=watch.moved_unseen)
         if self.stopping:
             raise StopIteration
+
+    def end_batch(self, trainer: Any, pl_module: Any) -> None:
+        """Once its steps are over; what acts on it here may end the training."""
+        self.peers(trainer)
+        for peer in self._parts["end_batch"]:
+            peer.end_batch(trainer, pl_module)
 
     def go_back(self, trainer: Any) -> None:
         """The weights are earlier ones again: what is still under way is written, and judged no more."""
