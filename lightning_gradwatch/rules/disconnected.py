@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_gradwatch.events import EventKind, GradientEvent
+from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.culprits import news
 from lightning_gradwatch.rules.depth import layers_of
+from lightning_gradwatch.rules.latch import Latch
 from lightning_gradwatch.rules.memory import PerParameter
 from lightning_gradwatch.rules.progress import LossHistory
 from lightning_gradwatch.rules.rule import event
@@ -15,17 +16,21 @@ from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import GradientSnapshot, Layout
 
 _DETACHED = 18  # row of the remedy table
+_SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
 
 class Disconnected:
-    """Finds parameters that never had a gradient while others have one.
+    """Finds parameters that never had a gradient while others have one, and steps at which no parameter has any.
 
     One gradient at any time, even of 0, is enough to be connected: layers that are frozen later, or used now and
     then, are not meant. Parameters that do not require a gradient do not belong in the snapshot.
 
+    Where nobody has a gradient, step after step, while the loss is stuck above 0, the optimizer has nothing to step
+    along: the graph was lost, or the gradients were cleared before the step.
+
     Args:
         losses: Asked once there is a finding.
-        steps: Optimizer steps at which others have a gradient.
+        steps: Optimizer steps at which others have a gradient, or at which nobody has.
         patience: Consecutive steps beyond that.
     """
 
@@ -34,11 +39,31 @@ class Disconnected:
         self._losses = losses
         self._memory = PerParameter(3)  # whether it was ever seen, steps without, what was reported
         self._complete: Layout | None = None  # the layout of which all were seen
+        self._nothing = 0  # steps in a row without any gradient
+        self._latch = Latch()
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """Counts absences."""
-        if snapshot.layout is self._complete or not snapshot.present.any():
-            return []
+        if snapshot.total == 0 and not snapshot.present.any():
+            return self._without_any(snapshot) if snapshot.layout.names else []
+        if self._nothing:
+            self._nothing = 0
+            self._latch.clear()
+        return [] if snapshot.layout is self._complete else self._count(snapshot)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts by name."""
+        return {"memory": self._memory.state_dict(), "nothing": self._nothing, "latch": self._latch.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self._memory.load_state_dict(state["memory"])
+        self._complete = None
+        self._nothing = state.get("nothing", 0)
+        if "latch" in state:
+            self._latch.load_state_dict(state["latch"])
+
+    def _count(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         seen, without, reported = self._memory.align(snapshot.layout)
         seen[snapshot.present] = 1
         if seen.all():
@@ -50,24 +75,28 @@ class Disconnected:
             return []
         severity, new = found
         layers, count = layers_of(snapshot, new), int(without[new].max())
-        return [
-            event(
-                snapshot,
-                EventKind.DISCONNECTED,
-                severity,
-                _DETACHED,
-                layers=layers,
-                value=count,
-                limit=self.steps,
-                message=f"never a gradient in {count} steps in {listed(layers)}\n{self._losses.line()}",
-            )
-        ]
+        first = f"never a gradient in {count} steps in {listed(layers)}"
+        return [self._found(snapshot, severity, layers, count, first)]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Counts by name."""
-        return {"memory": self._memory.state_dict()}
+    def _without_any(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
+        self._nothing += 1
+        severity = _SEVERITY[self._losses.stuck()] if self._nothing >= self.steps and not self._latch.worst else None
+        if not self._latch.passes(self._nothing, severity) or severity is None:
+            return []
+        layers = list(snapshot.layout.layers)
+        first = f"no gradient at all for {self._nothing} steps, in none of {len(layers)} layers"
+        return [self._found(snapshot, severity, layers, self._nothing, first)]
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        self._memory.load_state_dict(state["memory"])
-        self._complete = None
+    def _found(
+        self, snapshot: GradientSnapshot, severity: Severity, layers: list[str], count: int, first: str
+    ) -> GradientEvent:
+        return event(
+            snapshot,
+            EventKind.DISCONNECTED,
+            severity,
+            _DETACHED,
+            layers=layers,
+            value=count,
+            limit=self.steps,
+            message=f"{first}\n{self._losses.line()}",
+        )

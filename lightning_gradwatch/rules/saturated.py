@@ -24,7 +24,7 @@ _SHARE_IF_LARGE = (
     0.7  # where the weights are too large: N(0, 1) weights of 64 inputs leave 21 % of tanh units their slope
 )
 _CLEAR = 0.2  # below the share
-_EVERY = 10  # steps between two looks while a verdict builds up
+_EVERY = 5  # steps between two looks while a verdict builds up
 _LOOKS = 6  # in a row
 _MOST = 0.5  # of the matrices
 _LARGE = 17  # row of the remedy table
@@ -40,7 +40,7 @@ class Saturated(Learner):
 
     Args:
         losses: Asked once per window, and while layers are saturated: an alarm without progress, else a warning.
-        window: Optimizer steps between two looks; while a verdict builds up, looks are ten steps apart.
+        window: Optimizer steps between two looks; while a verdict builds up, looks are five steps apart.
 
     Attributes:
         wants_look: Whether the next batch is to be looked at.

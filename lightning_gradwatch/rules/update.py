@@ -13,7 +13,7 @@ from lightning_gradwatch.rules.depth import Indices, layers_of
 from lightning_gradwatch.rules.latch import Latch
 from lightning_gradwatch.rules.memory import PerParameter
 from lightning_gradwatch.rules.progress import LossHistory
-from lightning_gradwatch.rules.rule import event, usable
+from lightning_gradwatch.rules.rule import event
 from lightning_gradwatch.rules.text import number
 from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot, Layout
 
@@ -58,9 +58,7 @@ class UpdateTooLarge:
         self._usual: Floats = np.zeros(0)
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
-        """Looks at the updates of the step before."""
-        if usable(snapshot) is None:
-            return []
+        """Looks at the updates of the step before: also where it left a gradient of NaN or of exactly 0."""
         self._steps += 1
         if snapshot.layout is not self._layout:
             self._meet(snapshot)

@@ -84,12 +84,12 @@ def full(share):
     return lambda i, wanted: Look(i, {}, {"rnn": share, "head": 0.1} if share is not None else {}) if wanted else None
 
 
-def test_saturation_without_progress_is_an_alarm_after_a_window():
+def test_saturation_without_progress_is_an_alarm_after_six_looks():
     (event,), asked = played(Saturated, full(0.95), FLAT)
     assert (event.kind, event.severity, event.layers, event.value) == ("saturated", "alarm", ("rnn",), 0.95)
-    assert event.message.splitlines()[0] == "95 % of the outputs saturated for 50 steps after rnn"
+    assert event.message.splitlines()[0] == "95 % of the outputs saturated for 25 steps after rnn"
     assert asked[0] == 49  # the end of the first window
-    assert event.step == 100
+    assert event.step == 75
     assert len(asked) <= 10
 
 
@@ -111,10 +111,10 @@ def test_a_model_without_such_units_is_looked_at_once():
 
 def test_units_that_recover_are_not_reported():
     events, asked = played(
-        Saturated, lambda i, wanted: Look(i, {}, {"rnn": 0.95 if i < 75 else 0.5}) if wanted else None, FLAT
+        Saturated, lambda i, wanted: Look(i, {}, {"rnn": 0.95 if i < 70 else 0.5}) if wanted else None, FLAT
     )
     assert events == []
-    assert asked == [49, 59, 69, 79, 99, 149, 199]
+    assert asked == [49, 54, 59, 64, 69, 99, 149, 199]
 
 
 @pytest.mark.parametrize(("rule", "looks"), [(VanishingInTime, time(-8.0)), (Saturated, full(0.95))])

@@ -107,8 +107,15 @@ class TestDisconnected:
         assert played(lab, Disconnected, lambda i: [1.0, 0.0 if i == 3 else None], FLAT) == []
         assert played(lab, Disconnected, lambda i: [1.0 if i < 100 else None, 1.0], FLAT) == []
 
-    def test_nothing_is_said_while_nobody_has_a_gradient(self, lab):
-        assert played(lab, Disconnected, lambda i: [None, None], FLAT) == []
+    def test_no_gradient_at_all_is_an_alarm_while_the_loss_is_stuck(self, lab):
+        (event,) = played(lab, Disconnected, lambda i: [None, None], FLAT)
+        assert (event.severity, event.step, event.layers) == ("alarm", 49, ("net.0", "net.1"))
+        assert event.message.splitlines()[0] == "no gradient at all for 50 steps, in none of 2 layers"
+        assert [e.severity for e in played(lab, Disconnected, lambda i: [None], [None] * 200)] == ["warning"]
+
+    def test_no_gradient_at_all_is_fine_now_and_then_or_while_others_learn(self, lab):
+        assert played(lab, Disconnected, lambda i: [1.0 if i % 50 == 49 else None], FLAT) == []
+        assert played(lab, Disconnected, lambda i: [None, None], FALLING) == []
 
 
 class TestNotUpdated:

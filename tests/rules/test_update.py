@@ -48,6 +48,15 @@ def test_one_step_at_ten_times_the_weights_is_an_alarm(lab):
     assert played(lab, [[1e-3] * 10, [9.0, *[1e-3] * 9]], FALLING) == []
 
 
+@pytest.mark.parametrize("left", [0.0, NAN])
+def test_a_step_that_left_no_usable_gradient_is_judged_all_the_same(lab, left):
+    history = LossHistory()
+    layout = lab.stack(3)
+    steps = [lab.snapshot(layout, 1.0, weights=2.0), lab.snapshot(layout, left, updates=50.0, weights=2.0, step=1)]
+    rules = RuleSet({"update": UpdateTooLarge(history)}, history)
+    assert lab.kinds(lab.play(rules, steps)) == [("update_too_large", "alarm", 1)]
+
+
 def test_it_is_told_once_until_it_cleared(lab):
     bad, between, good = [0.6] * 3, [0.2] * 3, [0.05] * 3
     assert len(played(lab, [bad] * 5 + [between] * 5 + [bad] * 5)) == 1
@@ -92,13 +101,6 @@ def test_biases_are_not_judged(lab):
 
 def test_patience_waits_further_steps(lab):
     assert played(lab, [[0.6] * 3] * 20, patience=6) == [("update_too_large", "warning", 7)]
-
-
-def test_steps_that_are_not_finite_are_left_out(lab):
-    history = LossHistory()
-    rule = UpdateTooLarge(history)
-    layout = lab.stack(2)
-    assert rule.judge(lab.snapshot(layout, [NAN, 1.0], updates=[99.0, 99.0])) == []
 
 
 @pytest.mark.parametrize(("step", "remedy"), [(1, "GW-06"), (100, "GW-05")])
