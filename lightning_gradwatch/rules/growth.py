@@ -19,14 +19,15 @@ from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 _EVERY = 5  # steps between two looks
 _MOST_POINTS = 64  # for the slope, whose cost is quadratic
-_UNSTABLE = 7  # row of the remedy table
+_UNSTABLE, _UNBOUNDED = 7, 25  # rows of the remedy table
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
 
 class Growth:
     """Finds a norm that grew steadily by a factor within the window and stands that far above the early norms.
 
-    An alarm if the loss rises with it, nothing if it does not, a warning if there is no loss. Clears at a third.
+    An alarm if the loss rises with it or falls without bound, a warning if there is no loss, else nothing. Clears at a
+    third.
 
     Args:
         losses: Asked once the norms have grown.
@@ -80,6 +81,8 @@ class Growth:
         grown = norm > self.factor * start and _slope(self._norms, start) * self.window > log(self.factor)
         asked = grown and not self._latch.worst
         severity = _SEVERITY[self._losses.rising(self.window // 2)] if asked else None
+        if asked and severity is None and self._losses.bottomless():
+            severity = Severity.ALARM
         if not self._latch.passes(self._steps, severity) or severity is None:
             return []
         return [self._grown(snapshot, severity, norm, start)]
@@ -94,7 +97,7 @@ class Growth:
             snapshot,
             EventKind.EXPLOSION,
             severity,
-            _UNSTABLE,
+            _UNBOUNDED if self._losses.bottomless() else _UNSTABLE,
             layers=[layer for layer, _ in parts],
             value=times,
             limit=self.factor,

@@ -18,6 +18,7 @@ _LEAST_RISE = 0.2
 _NOISE = 2.5  # standard errors; both from the prototype behind this package's defaults
 _AT_ONCE = 10  # steps within which a loss that has jumped may stay where it is
 _GOES_ON, _STAYS = 1.2, 0.8  # of the height of the jump
+_BOTTOMLESS = 100.0  # times the losses of the start
 _CONVERGED = 0.05  # of the level at the start
 _FEWEST = 3  # losses that make a median
 
@@ -103,6 +104,12 @@ class LossHistory:
         height = first - median(before)
         least = _GOES_ON if steps <= _AT_ONCE else _STAYS
         return median(later[-_AT_ONCE:]) - median(before) > least * height
+
+    def bottomless(self) -> bool:
+        """Whether the loss has fallen below 0 by 100 times what it started from: no training needs that."""
+        start, recent = self._view()
+        now = _finite(recent[-_FEWEST:])
+        return bool(start and now) and median(now) < -_BOTTOMLESS * max(map(abs, start))
 
     def jump(self) -> tuple[float, float] | None:
         """This rank's median of the window before this step, and its loss at this step. For texts only."""

@@ -25,7 +25,8 @@ class Row:
     source: str
 
 
-# The key is the number in the id: 8 is GW-08. Ids are never reused.
+# The key is the number in the id: 8 is GW-08. Ids are never reused. No event calls for 12, since a scaler that finds
+# its place is no finding, nor for 28: to compare the ranks' weights would cost a collective at every step.
 TABLE = {
     1: Row(
         "The profile over depth falls by more than 1e3 towards the input; sigmoid or tanh",

@@ -36,6 +36,12 @@ def test_without_a_loss_it_is_a_warning_and_with_a_falling_one_nothing(lab):
     assert played(lab, GROWING, np.linspace(2, 1, 160)) == []
 
 
+def test_growth_with_a_loss_that_falls_without_bound_points_at_its_sign(lab):
+    (event,) = played(lab, GROWING, [1.0] * 60 + (-(1.1 ** np.arange(1, 101))).tolist())
+    assert (event.severity, event.remedies[0].id) == ("alarm", "GW-25")
+    assert played(lab, GROWING, [1.0] * 60 + np.linspace(1, -5, 100).tolist()) == []
+
+
 def test_slow_growth_is_left_alone(lab):
     assert played(lab, FLAT + (1.05 ** np.arange(150)).tolist()) == []
 

@@ -136,7 +136,7 @@ CASES = {
         vanishing_rules,
         [([1.0] * 4, {"updates": [0.0, 1e-3, 1e-3, 1e-3]})] * 60,
         """\
-[gradwatch] ALARM not_updated: step 49 (epoch 0, batch 49): weights unchanged for 50 steps in net.0
+[gradwatch] ALARM not_updated: step 50 (epoch 0, batch 50): weights unchanged for 50 steps in net.0
   loss:   no progress in 25 steps (2.302 -> 2.302)
   did:    nothing (action="warn")
   likely: not in the optimizer, or in a group with learning rate 0
