@@ -6,16 +6,17 @@ P = parameters of one optimizer. Shapes in brackets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lightning_gradwatch import kernels
-from lightning_gradwatch.sharding import DTensor, Sharding, gradient_of, local, local_gradient, settled_gradient
+from lightning_gradwatch.sharding import Sharding, gradient_of, is_plain, local, local_gradient, settled_gradient
 from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot, Layout
 from lightning_gradwatch.zero import is_partitioned
 
@@ -57,7 +58,7 @@ class Meter:
         self.sharding = Sharding(self.parameters, module)
         self.layout = Layout(tuple(clean_name(name) for name, _ in pairs), tuple(self.sharding.shapes))
         self._partitioned = any(is_partitioned(parameter) for parameter in self.parameters)
-        self._plain = not self._partitioned and not any(isinstance(p, DTensor) for p in self.parameters)
+        self._plain = all(map(is_plain, self.parameters))
         self._everywhere = np.ones(len(pairs), dtype=bool)
         self._all = list(range(len(pairs)))
         self._device = self.parameters[0].device if self.parameters else torch.device("cpu")
@@ -73,7 +74,8 @@ class Meter:
 
     def _gradients(self) -> tuple[list[Tensor], list[int]]:
         """This rank's parts, and the indices of the parameters that have one."""
-        found = list(map(gradient_of if self._partitioned else _GRADIENT, self.parameters))
+        read: Callable[[Tensor], Any] = gradient_of if self._partitioned else _GRADIENT
+        found = list(map(read, self.parameters))
         if set(map(type, found)) == {Tensor} and set(map(_MEMORY, found)) == {torch.strided}:
             return found, self._all  # most often so, and seen without a loop in Python
         held = [i for i, gradient in enumerate(found) if gradient is not None]

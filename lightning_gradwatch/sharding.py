@@ -32,6 +32,11 @@ def local(parameter: Tensor) -> Tensor:
     return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
+def is_plain(parameter: Tensor) -> bool:
+    """Whether a parameter is itself what this rank holds."""
+    return not zero.is_partitioned(parameter) and not isinstance(parameter, DTensor)
+
+
 def gradient_of(parameter: Tensor) -> Tensor | None:
     """``p.grad``, or what ZeRO keeps in its place."""
     return zero.gradient(parameter) if zero.is_partitioned(parameter) else parameter.grad

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule
@@ -38,7 +39,7 @@ class Bare(LightningModule):
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
         """One optimizer step."""
-        optimizer = self.optimizers()
+        optimizer: Any = self.optimizers()  # one, or a list of several
         if self.clip is not None:
             self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
         optimizer.step()

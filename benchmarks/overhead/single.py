@@ -50,7 +50,8 @@ def logged_lines() -> list[str]:
     """A step that writes 300 scalars to TensorBoard against its neighbours that write nothing."""
     lines = ["| 100 layers, 300 scalars | unlogged step | logged step adds |", "|---|---|---|"]
     for name, ratios in (("with relative updates and weight norms", True), ("norms of the gradients only", False)):
-        every, clock = [], Clock()
+        clock = Clock()
+        every: list[tuple[float, float]] = []
         with tempfile.TemporaryDirectory() as folder:
             logger = TensorBoardLogger(folder)
             watch = GradientNormLogger(every_n_steps=LOGGED_EVERY, max_layers=100, update_ratio=ratios)

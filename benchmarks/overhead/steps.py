@@ -156,7 +156,7 @@ def timed(case: Case, variants: tuple[Variant, ...] = (BARE, CLIP, OURS, *OTHERS
     """Every variant in turn, as many rounds as the case asks for."""
     taken: dict[str, list[float]] = {variant.name: [] for variant in variants}
     for i in range(case.rounds):
-        for variant in variants if i % 2 == 0 else reversed(variants):
+        for variant in variants if i % 2 == 0 else variants[::-1]:
             taken[variant.name].append(step_time(case, variant))
     for variant in variants:
         yield Timed(variant, taken[variant.name], taken[BARE.name], taken[CLIP.name])

@@ -122,7 +122,8 @@ class Ledger:
         """The result of a step that is over; None if there is none, or its numbers still have to travel."""
         numbers: dict[str, Tensor | Floats] = {}
         if record is not None and self.probe.indices and taken:
-            numbers["moved"], numbers["before"] = self.probe.measure(record.numbers.get("weights"))
+            weights = record.numbers.get("weights")
+            numbers["moved"], numbers["before"] = self.probe.measure(weights if isinstance(weights, Tensor) else None)
             numbers["measured"] = np.array(self.probe.indices, dtype=np.float64)
         self.probe.clear()
         if record is None:

@@ -43,8 +43,8 @@ def settle(record: StepRecord) -> None:
         return
     if record.elementwise:
         norms = _apply_elementwise(record, host=host)
-    known = host and record.snapshot is not None and not record.elementwise
-    total = record.snapshot.total if known else _norm(norms, None)
+    known = record.snapshot if host and not record.elementwise else None
+    total = _norm(norms, None) if known is None else known.total
     wishes = [(_factor(law, total if m is None else _norm(norms, m)), m) for law, m in record.clips]
     factors = [(factor, members) for factor, members in wishes if factor is not None]
     change = factors or record.bounds
