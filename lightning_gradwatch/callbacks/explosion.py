@@ -78,6 +78,10 @@ class ExplosionDetector(DumpingDetector):
         exclude: Name patterns of the parameters to leave out.
         name: Tells several instances apart, in checkpoints and tags.
 
+    Attributes:
+        events: What was found, the newest last; at most 1,000.
+        tripped: The event that ended the run, or None.
+
     Raises:
         ValueError: An argument is out of range.
         TypeError: An argument is of the wrong type.
