@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test docs bench zoo rescue harm sweep format frontend clean
+.PHONY: help demo test docs bench zoo rescue harm sweep chaos soak format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
@@ -21,6 +21,8 @@ help:
 	@echo 'make rescue  train runs that die under every clipper, and count who rescues them'
 	@echo 'make harm    what our callbacks do to the final loss of the healthy runs of the zoo'
 	@echo 'make sweep   train a transformer at six learning rates under each clipper'
+	@echo 'make chaos   break 1,000 short runs at random, and check what must hold all the same (15 minutes)'
+	@echo 'make soak    train a million steps with an alarm at each, and see whether anything grows'
 	@echo 'make format  what the linter can mend by itself'
 	@echo 'make frontend  build the page of the TensorBoard tab (needs Node 20)'
 	@echo 'make clean   remove the environment and the caches'
@@ -56,6 +58,14 @@ harm: $(VENV)/.dev
 
 sweep: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.sweep --out benchmarks/results/sweep.md --picture docs/images/sweep.png
+
+# Faults drawn from a seed; `python -m benchmarks.chaos --seed N` repeats one. Fails if an invariant is broken.
+chaos: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.md
+
+# A million steps, each with an alarm: memory, checkpoint, console and files.
+soak: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.soak --out benchmarks/results/soak.md
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix

@@ -104,6 +104,8 @@ class GradientCallback(Peer, LightningCallback):
 
     @override
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        if self._leads(trainer):
+            Session.of(trainer).writer.flush(draw=False)  # what fails here must not hide the exception
         Session.close(trainer)
 
     @override

@@ -93,9 +93,10 @@ class Writer:
 
         return self._histories.setdefault((id(board), optimizer), RunHistory(optimizer))
 
-    def flush(self) -> None:
-        """Everything to the disk, with the heat map as it is now, before an end that may be hard."""
-        self._draw()
+    def flush(self, *, draw: bool = True) -> None:
+        """Everything to the disk, with the heat map as it is now if it is to be drawn, before an end."""
+        if draw:
+            self._draw()
         self._each("its buffer", lambda target: target.save())
 
     def _draw(self) -> None:
@@ -120,7 +121,18 @@ class Writer:
 
     def _each(self, what: str, write: Callable[[Any], object]) -> None:
         for i, target in enumerate(self._loggers):
-            self._shield.run((i, what), f"{type(target).__name__} failed to write {what}", write, target)
+            self._shield.run((i, what), f"{type(target).__name__} failed to write {what}", _attempt, write, target)
+
+
+def _attempt(write: Callable[[Any], object], target: Any) -> None:
+    try:
+        write(target)
+    except OSError:
+        # TensorBoard's thread that failed raises this again at whatever Lightning asks of it, also at the end of the
+        # training. Without it the logger opens a new file, if anybody but us writes.
+        if is_tensorboard(target):
+            target._experiment = None
+        raise
 
 
 def _scalars(target: Any, values: Mapping[str, float], step: int) -> None:
@@ -134,9 +146,14 @@ def _scalars(target: Any, values: Mapping[str, float], step: int) -> None:
     board._get_file_writer().add_summary(Summary(value=points), step)
 
 
+def is_tensorboard(target: Any) -> bool:
+    """Whether a logger is a TensorBoardLogger of any namespace."""
+    return any(cls.__name__ == "TensorBoardLogger" for cls in type(target).__mro__)
+
+
 def _summary_writer(target: Any) -> Any:
     """Torch's SummaryWriter of a TensorBoardLogger; None for other loggers, other ranks and tensorboardX."""
-    if not any(cls.__name__ == "TensorBoardLogger" for cls in type(target).__mro__):
+    if not is_tensorboard(target):
         return None
     from torch.utils.tensorboard import SummaryWriter
 
