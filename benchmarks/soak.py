@@ -106,17 +106,17 @@ class Sampler(Callback):
     @override
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step % self.every == 0:
-            self.samples.append(self.sample(trainer))
+            trainer.logger.save()
+            ours = [callback for callback in trainer.callbacks if hasattr(callback, "counts")]
+            self.samples.append(self.sample(trainer.global_step, ours))
 
-    def sample(self, trainer: Any) -> Sample:
+    def sample(self, step: int, ours: list[Any]) -> Sample:
         """Everything that could grow."""
         gc.collect()
-        ours = [callback for callback in trainer.callbacks if hasattr(callback, "counts")]
         buffer = io.BytesIO()
         torch.save([callback.state_dict() for callback in ours], buffer)
-        trainer.logger.save()
         return Sample(
-            step=trainer.global_step,
+            step=step,
             rss=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6,
             objects=len(gc.get_objects()) / 1e3,
             events=sum(len(getattr(callback, "events", ())) for callback in ours),
@@ -174,7 +174,7 @@ def table(samples: list[Sample], seconds: float) -> str:
     lines = [
         "# Soak",
         "",
-        f"{steps:,} optimizer steps of a real Trainer with the five callbacks and TensorBoard, an alarm at each of them.",
+        f"{steps:,} optimizer steps of a real Trainer with the five callbacks and TensorBoard, an alarm at each.",
         f"From step {warm.step:,} to the end: memory {samples[-1].rss - warm.rss:+.1f} MB, checkpoint"
         f" {samples[-1].state - warm.state:+.1f} KB, events kept {samples[-1].events - warm.events:+d},",
         f"console {samples[-1].lines - warm.lines:+d} lines for {samples[-1].found - warm.found:,} findings.",

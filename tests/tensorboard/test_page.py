@@ -6,8 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lightning_gradwatch import Remedy
+from lightning_gradwatch.tensorboard.records import RunHistory
 from lightning_gradwatch.tensorboard.report import load, render
 from tests.tensorboard.browser import NEEDED, By, Keys, Page
+from tests.tensorboard.conftest import MARKUP
 
 pytestmark = NEEDED
 
@@ -181,4 +184,22 @@ def test_the_report_shows_the_same_views_without_a_server(driver, logdir, tmp_pa
     page.point(page.one("canvas.heat"), 60, 20).click().perform()
     page.until(lambda: page.one("section[aria-label='Layer curve'] h2").text.startswith("blocks."))
     assert page.all("tbody tr")
+    assert any(link.text == MARKUP for link in page.all("tbody .link"))
+    assert page.all("img") == []
+    assert page.errors() == []
+
+
+def test_no_name_or_text_of_a_report_becomes_markup_a_link_or_a_script(driver, tmp_path, writer, event):
+    hostile = "</script><script>document.title='taken'</script><a href='javascript:alert(1)'>x</a>"
+    history, run = RunHistory(), tmp_path / "<b>run<!--"
+    with writer(run) as file:
+        file.add_summary(history.add(0, [hostile], np.ones(1), total=1.0, total_clipped=1.0), 0)
+        texts = {"message": hostile, "cause": hostile, "action_taken": hostile, "layers": (hostile,)}
+        file.add_summary(history.event(0, event(**texts, remedies=(Remedy(hostile, hostile, hostile),))), 0)
+    (tmp_path / "report.html").write_text(render(load(tmp_path)), encoding="utf-8")
+    driver.get("about:blank")
+    page = Page(driver).open((tmp_path / "report.html").as_uri())
+    page.until(lambda: any(hostile in card.text for card in page.all(".diagnosis")))
+    assert driver.title == "GradWatch report"
+    assert page.all("a[href^='javascript'], script:not([type])") == []
     assert page.errors() == []
