@@ -7,7 +7,7 @@ All raise TypeError for a value of the wrong type, and ValueError for one that i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import TypeVar
 
@@ -59,6 +59,15 @@ def one_of(name: str, value: object, allowed: Sequence[S]) -> S:
         if choice == value:
             return choice
     raise ValueError(_wrong(name, value, choices))
+
+
+def some_of(name: str, values: object, allowed: Sequence[S]) -> tuple[S, ...]:
+    """Any of the strings `allowed`, from a list."""
+    if isinstance(values, str):
+        raise TypeError(f"`{name}` must be a list of event kinds, got {values!r}. Write [{values!r}].")
+    if not isinstance(values, Iterable):
+        raise TypeError(f"`{name}` must be a list of event kinds, got {values!r}. Write [] for none.")
+    return tuple(one_of(name, value, allowed) for value in values)
 
 
 def patterns(name: str, value: object) -> tuple[str, ...]:

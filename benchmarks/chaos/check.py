@@ -79,7 +79,7 @@ def reports(plan: Plan, seen: Seen) -> Iterator[str]:
     for kind in seen.counts if seen.tags is not None and seen.error is None else ():
         if not any(tag.startswith(f"grad_event/{kind}") for tag in seen.tags or ()):
             yield f"{kind} has no tag"
-    failures = [line for line in seen.said if " failed " in line]
+    failures = [line for line in seen.said if " failed" in line]
     if len(failures) != len(set(failures)):
         yield f"said twice: {failures}"
     if plan.logger == "raises" and seen.steps > 4 and not any("Memory failed to write scalars" in f for f in failures):

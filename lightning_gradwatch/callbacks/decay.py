@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import LBFGS
 from typing_extensions import override
 
-from lightning_gradwatch.arguments import fraction, one_of, optional, positive, up_to_one, whole_number
+from lightning_gradwatch.arguments import fraction, optional, positive, some_of, up_to_one, whole_number
 from lightning_gradwatch.backoff import BackOff, Scale
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.detector import Detector
@@ -91,9 +91,7 @@ class LRDecay(GradientCallback):
         super().__init__(name=name)
         self.gamma = None if gamma is None else up_to_one("gamma", gamma)
         self.every = _every(every)
-        if isinstance(on, str):
-            raise TypeError(f"`on` must be a list of event kinds, got {on!r}. Write [{on!r}].")
-        self.on = tuple(one_of("on", kind, [k.value for k in EventKind]) for kind in on)
+        self.on = some_of("on", on, [kind.value for kind in EventKind])
         if self.gamma is None and not self.on:
             raise ValueError(
                 "`gamma` must be given where `on` is empty, got None: there is nothing to do. Give one of both."

@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_gradwatch.arguments import one_of
+from lightning_gradwatch.arguments import some_of
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.diagnose import Diagnosis
 from lightning_gradwatch.callbacks.keyed import Keyed
@@ -56,10 +56,8 @@ class Detector(GradientCallback):
             raise TypeError(
                 f"`monitor` must be the name of a logged metric, got {monitor!r}. Leave it out for the loss itself."
             )
-        if isinstance(ignore, str):
-            raise TypeError(f"`ignore` must be a list of event kinds, got {ignore!r}. Write [{ignore!r}].")
         self.monitor = monitor
-        self.ignore = tuple(one_of("ignore", kind, [k.value for k in EventKind]) for kind in ignore)
+        self.ignore = some_of("ignore", ignore, [kind.value for kind in EventKind])
         self.events: list[GradientEvent] = []
         self._rules: Keyed[int, RuleSet] = Keyed()
         self._told: set[str] = set()
