@@ -20,7 +20,7 @@ from benchmarks.chaos.plan import Plan, draw
 from benchmarks.chaos.run import run
 
 HELD = (
-    "Held in every run, unless listed below: no weight is ever non-finite; nothing hangs (90 s); what the user's own",
+    "Held in every run, unless listed below: no weight is ever non-finite; nothing hangs (300 s); what the user's own",
     "code raises arrives unchanged, and nothing else of ours is raised; what the console says, what detectors keep,",
     "what listeners hear and what the tags count agrees; every checkpoint loads with `weights_only=True`; after any",
     "death the resumed run ends with the weights, events, counts and rates of one in which nobody died, bit for bit;",
