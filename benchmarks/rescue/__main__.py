@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
@@ -32,7 +33,7 @@ def arguments() -> argparse.Namespace:
 
 def text(options: argparse.Namespace, results: list[Result], seconds: float) -> str:
     """The whole page."""
-    command = f"python -m benchmarks.rescue --half {options.half} --seeds {options.seeds} --jobs {options.jobs}"
+    command = " ".join(["python -m benchmarks.rescue", *sys.argv[1:]])
     size = f"{len({r['pair'] for r in results})} configurations, {options.seeds} seeds"
     count = f"{sum(map(rescuable, results))} of {len(results)} runs can be rescued"
     parts = (
