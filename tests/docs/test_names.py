@@ -16,7 +16,18 @@ from lightning_gradwatch.cli import _parser
 from lightning_gradwatch.rules.remedies import TABLE
 from tests.docs.pages import CALLBACKS, ROOT, TEXTS, batches, blocks
 
-PROGRAMS = {"make", "pip", "python", "tensorboard", "gradwatch", "git", "cd", ".ci/run", ".venv/bin/pytest"}
+PROGRAMS = {
+    "make",
+    "pip",
+    "python",
+    "tensorboard",
+    "gradwatch",
+    "git",
+    "cd",
+    ".ci/run",
+    ".ci/versions",
+    ".venv/bin/pytest",
+}
 
 
 @pytest.mark.parametrize("page", TEXTS)
