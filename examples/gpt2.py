@@ -36,7 +36,7 @@ class GPT2(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        sizes = {"vocab_size": 256, "n_positions": LENGTH, "n_embd": 32, "n_layer": 2, "n_head": 2}
+        sizes: dict[str, Any] = {"vocab_size": 256, "n_positions": LENGTH, "n_embd": 32, "n_layer": 2, "n_head": 2}
         self.gpt: Any = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, use_cache=False))
         self.losses: list[float] = []
 

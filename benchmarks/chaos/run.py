@@ -55,11 +55,11 @@ def _resume(plan: Plan, folder: Path) -> Iterator[str]:
     latest = max(folder.glob("step=*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
     middle = folder / "on_exception.ckpt"
     with tempfile.TemporaryDirectory() as other:
-        results = [
-            process(plan.ranks, partial(train, safe, Path(other) / name, path))
-            for name, path in (("whole", None), ("resumed", latest), ("middle", middle))
-            if (path is None or path.exists()) and (Path(other) / name).mkdir() is None
-        ]
+        starts = (("whole", None), ("resumed", latest), ("middle", middle))
+        there = [(Path(other) / name, path) for name, path in starts if path is None or path.exists()]
+        for place, _ in there:
+            place.mkdir()
+        results = [process(plan.ranks, partial(train, safe, place, path)) for place, path in there]
     for ranks, complaint in results:
         if ranks is None:
             yield complaint

@@ -101,7 +101,8 @@ def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members
 
 def _bounded(record: StepRecord, norms: Norms, applied: Norms) -> Norms | None:
     """[P] all factors, those of the bounds on the updates included; None where these change nothing."""
-    weights = record.numbers.get("weights") if isinstance(norms, Tensor) else None
+    measured = record.numbers.get("weights") if isinstance(norms, Tensor) else None
+    weights: Norms | None = measured if isinstance(measured, Tensor) else None
     if weights is None and record.snapshot is not None and record.snapshot.layout is record.watch.meter.layout:
         weights = record.snapshot.weight_norms
     settings = record.watch.optimizer.param_groups

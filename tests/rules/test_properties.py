@@ -20,8 +20,10 @@ FEW = settings(max_examples=60)
 
 
 def both():
-    settings = {"window": 10, "patience": 1}
-    return explosion_rules(max_norm=50.0, warmup_steps=3, **settings), vanishing_rules(dead_steps=4, **settings)
+    return (
+        explosion_rules(max_norm=50.0, warmup_steps=3, window=10, patience=1),
+        vanishing_rules(dead_steps=4, window=10, patience=1),
+    )
 
 
 def snapshots(lab, run):
