@@ -78,8 +78,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--max-steps", type=int, default=120)
     steps = parser.parse_args().max_steps
-    # A hundred times too high is more than the default of halving makes good in time.
-    decay = LRDecay(on=["update_too_large"], backoff=0.1, hold_steps=1000, min_scale=1e-3)
+    # A hundred times too high is more than the defaults make good in so few steps: they halve, and hold an update of
+    # Adam to 0.3 of the weights. Here the rate falls to a tenth whenever the updates are found too large.
+    decay = LRDecay(on=["update_too_large"], backoff=0.1, hold_steps=1000, min_scale=1e-3, max_update_ratio=None)
     bare = train("bare", [], steps)
     rescued = train("gradwatch", [GradientNormLogger(), ExplosionDetector(), decay], steps)
     print(f"\n{'run':<12}{'last loss':<12}events\n{bare}\n{rescued}")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, isinf
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ class NonFinite:
 
     A loss that is not finite while the gradients are is a warning, told once and again after 50 steps without one. With
     several ranks it finds nothing: each knows its own only, and to ask all of them at every step would cost a
-    collective.
+    collective. Nor of an infinite one under a GradScaler: what overflowed may be the loss times its scale.
 
     Args:
         alone: Whether this rank's loss is the loss of the run.
@@ -62,7 +62,7 @@ class NonFinite:
         self._sound = state.get("sound", _QUIET)
 
     def _loss_alone(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
-        if not self._alone or snapshot.loss is None:
+        if not self._alone or snapshot.loss is None or (snapshot.loss_scale is not None and isinf(snapshot.loss)):
             return []
         before, self._sound = self._sound, self._sound + 1 if isfinite(snapshot.loss) else 0
         if self._sound or before < _QUIET:

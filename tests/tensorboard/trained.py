@@ -57,6 +57,12 @@ def train(folder: Path) -> None:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[GradientNormLogger(), ExplosionDetector(), VanishingDetector(), AdaptiveClipper(), LRDecay()],
+        callbacks=[
+            GradientNormLogger(),
+            ExplosionDetector(),
+            VanishingDetector(),
+            AdaptiveClipper(),
+            LRDecay(patience=1),
+        ],
     )
     trainer.fit(Residual(), DataLoader(TensorDataset(x.flatten(0, 1), y.flatten(0, 1)), batch_size=8))
