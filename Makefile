@@ -17,7 +17,7 @@ help:
 	@echo 'make test    lint, import directions, types, all tests'
 	@echo 'make docs    build the documentation into build/docs; a warning is an error'
 	@echo 'make bench   measure what the callbacks add to a step'
-	@echo 'make zoo     measure detection and false alarms on 238 sick and healthy runs (ten minutes)'
+	@echo 'make zoo     measure detection and false alarms on 238 sick and healthy runs (a quarter of an hour)'
 	@echo 'make rescue  train runs that die under every clipper, and count who rescues them'
 	@echo 'make harm    what our callbacks do to the final loss of the healthy runs of the zoo'
 	@echo 'make sweep   train a transformer at six learning rates under each clipper'
@@ -44,7 +44,7 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead --out benchmarks/results/overhead.md
 
-# Every sick and healthy run, three seeds: six minutes on two cores. Fails if an outcome contradicts its label.
+# Every sick and healthy run, three seeds, on two cores. Fails if an outcome contradicts its label.
 zoo: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.zoo --out benchmarks/results/zoo.md
 

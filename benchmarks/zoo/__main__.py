@@ -51,21 +51,34 @@ def head(options: argparse.Namespace, results: list[dict[str, Any]], seconds: fl
     )
 
 
+def by_system(results: list[dict[str, Any]]) -> dict[str, list[Verdict]]:
+    """What each system said of each run."""
+    found: dict[str, list[Verdict]] = {}
+    for result in results:
+        for system, verdict in verdicts(result, CASES[result["case"]]).items():
+            found.setdefault(system, []).append(verdict)
+    return found
+
+
+def tables(results: list[dict[str, Any]]) -> str:
+    """One table of all runs, and one of the reporting half where that is not the same."""
+    reporting = [result for result in results if result["half"] == "reporting"]
+    if len(reporting) in (0, len(results)):
+        return table(by_system(results))
+    return f"{table(by_system(results))}\n\nThe reporting half alone:\n\n{table(by_system(reporting))}"
+
+
 def main() -> int:
     """Runs, writes, prints."""
     options = arguments()
     chosen = [c for c in CASES.values() if wanted(c, options)]
     start = time.perf_counter()
     results = run([(c.name, seed) for c in chosen for seed in range(options.seeds)], options.jobs)
-    by_system: dict[str, list[Verdict]] = {}
-    for result in results:
-        for system, verdict in verdicts(result, CASES[result["case"]]).items():
-            by_system.setdefault(system, []).append(verdict)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    text = f"{head(options, results, time.perf_counter() - start)}\n\n{table(by_system)}\n"
+    text = f"{head(options, results, time.perf_counter() - start)}\n\n{tables(results)}\n"
     options.out.write_text(text)
     options.out.with_suffix(".jsonl").write_text("".join(json.dumps(r) + "\n" for r in results))
-    options.out.with_name(f"{options.out.stem}_mistakes.md").write_text(wrong(by_system.get(OURS, [])) + "\n")
+    options.out.with_name(f"{options.out.stem}_mistakes.md").write_text(wrong(by_system(results).get(OURS, [])) + "\n")
     print(text)
     failures = [
         f"{r['case']} seed {r['seed']}: label contradicted: {r['outcome']}" for r in results if not r["label_ok"]
