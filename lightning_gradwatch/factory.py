@@ -29,7 +29,7 @@ def _make(namespace: str) -> list[Any]:
         from lightning_gradwatch.callbacks.autowatch import AutoWatch
 
         return [AutoWatch.of(namespace)]
-    except Exception as error:
+    except Exception as error:  # of whatever kind: it would break every Trainer of the environment
         _tell_once(str(error))
         return []
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch  # noqa: F401  both namespaces before the package, so that its callbacks belong to both
@@ -15,7 +14,9 @@ import pytorch_lightning
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
+
+from benchmarks.resumable import Resumable
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule
@@ -88,24 +89,6 @@ class TraceMixin(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         self.norms.append(gradient_norm(pl_module))
         self.weights.append(flat(pl_module))
-
-
-class Resumable(DataLoader):  # type: ignore[type-arg]
-    """Goes on after the last batch that was used, so that Lightning resumes within an epoch and repeats none."""
-
-    used = 0
-
-    def __iter__(self) -> Any:
-        self.used %= len(self)
-        for batch in islice(super().__iter__(), self.used, None):
-            self.used += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {"used": self.used}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.used = state["used"]
 
 
 class MemoryMixin(Logger):

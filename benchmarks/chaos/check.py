@@ -98,7 +98,7 @@ def checkpoints(folder: Path) -> Iterator[str]:
 def _load(path: Path) -> Iterator[str]:
     try:
         torch.load(path, weights_only=True)
-    except Exception as error:
+    except Exception as error:  # whatever it raises: that it does not load is the finding
         yield f"{path.name} does not load: {error}"
 
 

@@ -42,7 +42,8 @@ class Module(LightningModule):
         self.die("training step")
         x, y, row = batch
         if not self.automatic_optimization:
-            for optimizer in self.optimizers():  # type: ignore[union-attr]  # two of them
+            optimizers: Any = self.optimizers()  # typed as one or a list; here there are two
+            for optimizer in optimizers:
                 optimizer.zero_grad()
                 self.manual_backward(self.loss(x, y, row))
                 optimizer.step()

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, Literal
+
+from lightning_gradwatch.laws import LawName
 
 STEPS, EPOCH = 24, 10
 GRADIENTS = ("nan", "inf", "huge", "tiny", "zero", "missing", "dtype", "spike")
@@ -19,7 +21,8 @@ RAISERS = (
 LOGGERS = ("none", "memory", "tensorboard", "csv", "raises", "file in the way", "disk full")
 DEATHS = ("SIGKILL", "SIGTERM", "SIGKILL at a time", "exception")
 POINTS = ("batch start", "training step", "after backward", "before the step", "batch end", "saving")
-LAWS = ("none", "norm", "value", "percentile", "zscore", "unitwise")
+Law = LawName | Literal["none"]
+LAWS: tuple[Law, ...] = ("none", "norm", "value", "percentile", "zscore", "unitwise")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Plan:
     optimizer: str
     precision: str
     accumulate: int
-    law: str
+    law: Law
     action: str
     nonfinite: str
     max_norm: float | None

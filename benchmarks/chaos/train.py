@@ -8,7 +8,6 @@ import signal
 import traceback
 import warnings
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from pytorch_lightning.plugins import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from benchmarks.chaos.faults import Memory, Module, User, logger
 from benchmarks.chaos.plan import EPOCH, STEPS, Plan
+from benchmarks.resumable import Resumable
 from lightning_gradwatch import (
     AdaptiveClipper,
     ExplosionDetector,
@@ -28,27 +28,6 @@ from lightning_gradwatch import (
     LRDecay,
     VanishingDetector,
 )
-
-
-class Resumable(DataLoader):  # type: ignore[type-arg]
-    """Goes on after the last batch that was used."""
-
-    used = 0
-
-    def __iter__(self) -> Any:
-        """The batches that are left."""
-        self.used %= len(self)
-        for batch in islice(super().__iter__(), self.used, None):
-            self.used += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """For the Trainer's checkpoint."""
-        return {"used": self.used}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from there."""
-        self.used = state["used"]
 
 
 @dataclass
@@ -103,7 +82,7 @@ def callbacks(plan: Plan) -> list[Any]:
         GradientNormLogger(),
         ExplosionDetector(**settings, window=10, warmup_steps=3),
         VanishingDetector(window=10, dead_steps=5),
-        None if plan.law == "none" else AdaptiveClipper(plan.law),  # type: ignore[arg-type]  # one of the names
+        None if plan.law == "none" else AdaptiveClipper(plan.law),
         LRDecay(gamma=0.99, every=5, cooldown_steps=1, hold_steps=2, rewarm_steps=8),
     ]
     return [ours[i] for i in plan.order if ours[i] is not None]

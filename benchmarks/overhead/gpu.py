@@ -58,7 +58,7 @@ class DeviceClock(Callback):
 
     def on_train_batch_start(self, *_: object) -> None:
         """Sets a mark in the stream."""
-        mark = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's, not typed
+        mark = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch has no types for it
         mark.record()
         self._marks.append(mark)
 

@@ -106,7 +106,7 @@ OTHERS = (
 )
 
 
-def trainer_of(callbacks: list[Callback], **settings: Any) -> Trainer:  # noqa: ANN401  as Trainer takes them
+def trainer_of(callbacks: list[Callback], **settings: Any) -> Trainer:  # noqa: ANN401  Trainer's arguments have no common type
     """A Trainer on the CPU that does nothing but train."""
     return Trainer(
         **{

@@ -52,7 +52,7 @@ class AutoWatch(LightningCallback):
             made = own or watchers()
             for watcher in made:
                 watcher.setup(trainer, pl_module, stage)
-        except Exception:
+        except Exception:  # of whatever kind: it must not end a training whose code never asked for us
             logger.exception("[gradwatch] GRADWATCH=1 could not attach its callbacks; the training goes on without.")
             return
         self._watchers = made

@@ -58,6 +58,6 @@ def say(sentence: str) -> None:
     """Reports the exception at hand on any rank, with its traceback; where logging is what fails, on stderr."""
     try:
         logger.exception("%s", sentence)
-    except Exception:
+    except Exception:  # a handler of the user's may raise anything; stderr is what is left
         with contextlib.suppress(Exception):
             sys.stderr.write(sentence + "\n")

@@ -52,7 +52,7 @@ class RuleSet:
             if isinstance(rule, Learner) and name not in off:
                 try:
                     rule.learn(look)
-                except Exception as error:  # a mistake of ours
+                except Exception as error:  # a mistake of ours, of any kind; `failed` raises it where it must not pass
                     failed(name, error)
 
     @property
@@ -80,7 +80,7 @@ class RuleSet:
                 continue
             try:
                 found = rule.judge(whole if isinstance(rule, NonFinite) else part)
-            except Exception as error:  # a mistake of ours
+            except Exception as error:  # a mistake of ours, of any kind; `failed` raises it where it must not pass
                 failed(name, error)
                 continue
             for event in found:

@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-from importlib.metadata import entry_points
 
 import pytest
 import torch
@@ -14,10 +13,6 @@ from lightning_gradwatch import ExplosionDetector, GradientNormLogger, LRDecay, 
 from lightning_gradwatch.callbacks import autowatch
 from lightning_gradwatch.callbacks.peer import Peer
 
-pytestmark = pytest.mark.skipif(
-    not entry_points(group="pytorch_lightning.callbacks_factory", name="gradwatch"),
-    reason="installed before the package had entry points: install it anew",
-)
 WATCHERS = ["GradientNormLogger", "ExplosionDetector", "VanishingDetector"]
 
 

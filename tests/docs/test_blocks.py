@@ -17,13 +17,12 @@ from typing import Any
 from unittest import SkipTest
 
 import pytest
+import sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 import lightning_gradwatch
 from tests.docs.pages import ROOT, TEXTS, batches, blocks, surroundings
-
-sybil = pytest.importorskip("sybil", reason="sybil is not installed")
-from sybil.evaluators.python import PythonEvaluator  # noqa: E402  # only after the skip
-from sybil.parsers.markdown import CodeBlockParser, SkipParser  # noqa: E402
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|\bnan\b")
 DRIFT = 0.3  # chaotic runs differ from processor to processor
@@ -93,8 +92,8 @@ def test_every_block_of_a_page_runs_and_prints_what_is_shown(page, kit, tmp_path
     monkeypatch.setattr("sys.argv", ["train.py"])
     printed = Printed()
     languages = {"python": printed.python, "output": printed.output, "yaml": file}
-    parsers = [SkipParser(), *(CodeBlockParser(language, run) for language, run in languages.items())]
-    document = sybil.Document.parse(str(ROOT / page), *parsers)
+    parsers = [CodeBlockParser(language, run) for language, run in languages.items()]
+    document = sybil.Document.parse(str(ROOT / page), SkipParser(), *parsers)
     document.namespace.update(surroundings(kit, batches()))
     for example in document.examples():
         with suppress(SkipTest):  # the page says why, in a comment before the block

@@ -22,18 +22,24 @@ def fail(*_: Any, **__: Any) -> None:
     raise OSError("gone")
 
 
-def work(module: str, name: str, on_rank: int) -> tuple[Seen, list[float]]:
-    net = Net(None, {2: 1e5, 4: nan})
+class Breaking(Net):
+    """Breaks a function of ours on one rank, as soon as it knows its own."""
 
-    def setup(stage: str) -> None:
-        if net.global_rank == on_rank:
-            owner: Any = importlib.import_module(module)
-            *parents, attribute = name.split(".")
+    def __init__(self, module: str, name: str, on_rank: int) -> None:
+        super().__init__(None, {2: 1e5, 4: nan})
+        self.where, self.on_rank = (module, name), on_rank
+
+    def setup(self, stage: str) -> None:
+        if self.global_rank == self.on_rank:
+            owner: Any = importlib.import_module(self.where[0])
+            *parents, attribute = self.where[1].split(".")
             for parent in parents:
                 owner = getattr(owner, parent)
             setattr(owner, attribute, fail)
 
-    net.setup = setup  # type: ignore[method-assign]  # a rank is known from here on
+
+def work(module: str, name: str, on_rank: int) -> tuple[Seen, list[float]]:
+    net = Breaking(module, name, on_rank)
     callbacks = [GradientNormLogger(), ExplosionDetector(max_norm=50.0), AdaptiveClipper(NormClip(max_norm=1.0))]
     seen = fit(
         net,

@@ -23,8 +23,7 @@ warnings.simplefilter("ignore")
 namespace = sys.argv[1]
 pl: Any = importlib.import_module(namespace)
 cli: Any = importlib.import_module(f"{namespace}.cli")
-
-from lightning_gradwatch import ExplosionDetector, Severity, default_callbacks  # noqa: E402  # after Lightning
+ours: Any = importlib.import_module("lightning_gradwatch")  # after the namespace, whose callbacks they become
 
 QUIET = {
     "accelerator": "cpu",
@@ -36,7 +35,7 @@ QUIET = {
 }
 
 
-class Module(pl.LightningModule):  # type: ignore[misc]  # chosen at run time
+class Module(pl.LightningModule):  # type: ignore[misc]  # an argument chooses the namespace: no type at all
     """One matrix; its gradient is as large as the batch says."""
 
     def __init__(self) -> None:
@@ -68,10 +67,10 @@ def fit(callbacks: list[Any], epochs: int, **settings: Any) -> tuple[Any, list[A
 
 def check_all_five() -> None:
     """They belong to the namespace, find what there is to find, and keep the weights whole."""
-    callbacks = default_callbacks(rescue=True)
+    callbacks = ours.default_callbacks(rescue=True)
     assert all(isinstance(callback, pl.Callback) for callback in callbacks)
     _, weights = fit(callbacks, 1)
-    found = [(e.kind.value, e.step) for e in callbacks[1].events if e.severity is Severity.ALARM]  # type: ignore[attr-defined]
+    found = [(e.kind.value, e.step) for e in callbacks[1].events if e.severity is ours.Severity.ALARM]
     assert ("nonfinite", 30) in found, found
     assert any(step == 25 for _, step in found), found
     assert all(bool(weight.isfinite().all()) for weight in weights)
@@ -79,9 +78,9 @@ def check_all_five() -> None:
 
 def check_resume(folder: Path) -> None:
     """A resumed run ends as the one in one go."""
-    whole, second = default_callbacks(rescue=True), default_callbacks(rescue=True)
+    whole, second = ours.default_callbacks(rescue=True), ours.default_callbacks(rescue=True)
     _, weights = fit(whole, 2)
-    fit(default_callbacks(rescue=True), 1)[0].save_checkpoint(folder / "a.ckpt")
+    fit(ours.default_callbacks(rescue=True), 1)[0].save_checkpoint(folder / "a.ckpt")
     torch.load(folder / "a.ckpt", weights_only=True)
     _, again = fit(second, 2, ckpt_path=str(folder / "a.ckpt"))
     assert all(torch.equal(a, b) for a, b in zip(weights, again, strict=True))
@@ -90,7 +89,7 @@ def check_resume(folder: Path) -> None:
 
 def check_stop() -> None:
     """The run ends at once, with the weights from before."""
-    detector = ExplosionDetector(action="stop", max_norm=1e3)
+    detector = ours.ExplosionDetector(action="stop", max_norm=1e3)
     trainer, _ = fit([detector], 3)
     assert detector.tripped is not None
     assert trainer.global_step == detector.tripped.step == 25
@@ -115,7 +114,7 @@ def check_cli(folder: Path) -> None:
     )
     sys.argv = ["train.py", "--config", str(folder / "config.yaml")]
     made = cli.LightningCLI(Module, run=False, save_config_callback=None, seed_everything_default=False)
-    assert [c.action for c in made.trainer.callbacks if isinstance(c, ExplosionDetector)] == ["clip"]
+    assert [c.action for c in made.trainer.callbacks if isinstance(c, ours.ExplosionDetector)] == ["clip"]
 
 
 with tempfile.TemporaryDirectory() as name:
