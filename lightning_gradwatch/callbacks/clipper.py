@@ -13,11 +13,15 @@ from typing_extensions import override
 from lightning_gradwatch.arguments import one_of, optional, positive, whole_number
 from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
+from lightning_gradwatch.callbacks.bounds import clipped_hard
 from lightning_gradwatch.callbacks.budget import SkipBudget
+from lightning_gradwatch.callbacks.deliver import inform
+from lightning_gradwatch.callbacks.explosion import ExplosionDetector
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.ledger import Ledger
 from lightning_gradwatch.callbacks.peer import Patterns
 from lightning_gradwatch.callbacks.refusals import refuse_bound, refuse_law
+from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.callbacks.step import Members, StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
@@ -27,6 +31,9 @@ from lightning_gradwatch.laws.update import USUAL_LIMIT
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import NonFinite
 from lightning_gradwatch.snapshot import GradientSnapshot, Layout, joint
+
+HARD = 0.1
+"""A gradient of which no more than this share is left is worth a word."""
 
 RATE_STEPS = 100
 """The clip rate is the share of clipped steps among the last so many."""
@@ -44,6 +51,10 @@ class AdaptiveClipper(GradientCallback):
     each layer is bounded too, from the very first step on, where the optimizer is SGD (`UpdateLimit` has the formula):
     a bad first batch, or a learning rate that is far too high, does not ruin the weights. Beside a limit of your own
     (``"norm"``, ``"value"``, ``"unitwise"``) and the published rules nothing else acts unless you ask for it.
+
+    Where no more than a tenth of a gradient is left, an event of severity info names the batch and the layers that make
+    the norm: of kind ``update_too_large`` for the bound, of kind ``spike`` for a law that learns, unless an
+    `ExplosionDetector` is there to tell of the spike.
 
     Logs, with the Trainer's other scalars: ``grad_clip/threshold`` (the law's limit at the step), ``grad_clip/factor``
     (the smallest factor applied), ``grad_clip/rate`` (share of clipped steps among the last 100).
@@ -136,14 +147,17 @@ class AdaptiveClipper(GradientCallback):
     @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
         norms, total, limits = result.snapshot.norms, result.snapshot.total, []
-        hit = 0 < result.total_clipped < total  # a skipped step is none that was clipped
+        unusual = False
         for members, law in self._parts(result.watch):
             if isinstance(law, Law):
                 norm = total if members is None else joint(norms[members])
                 limits.append(law.limit())
-                hit |= math.isfinite(norm) and norm > limits[-1]
+                unusual |= math.isfinite(norm) and norm > limits[-1]
                 law.update(norm)
         result.limit = min(limits, default=result.limit)
+        if result.factor <= HARD and not self.law.exact:
+            self._tell(trainer, result, unusual=unusual)
+        hit = unusual or 0 < result.total_clipped < total  # a skipped step is none that was clipped
         hits = self._hits.setdefault(result.snapshot.optimizer, [])
         hits.append(hit)
         del hits[:-RATE_STEPS]
@@ -153,6 +167,13 @@ class AdaptiveClipper(GradientCallback):
                 result.scalars[tag("grad_clip/threshold", *where)] = min(limits)
             result.scalars[tag("grad_clip/factor", *where)] = result.factor
             result.scalars[tag("grad_clip/rate", *where)] = sum(hits) / len(hits)
+
+    def _tell(self, trainer: Any, result: StepResult, *, unusual: bool) -> None:
+        """Tells of a hard clip; an `ExplosionDetector` tells of norms that are unusual, and has more to say of them."""
+        session = Session.of(trainer)
+        if not (unusual and any(isinstance(peer, ExplosionDetector) for peer in session.peers(trainer))):
+            told = clipped_hard(result.snapshot, result.total_clipped, result.factor, by_bound=not unusual)
+            inform(trainer, self, told, session)
 
     @override
     def learned(self) -> dict[str, Any]:

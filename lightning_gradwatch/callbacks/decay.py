@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from torch import Tensor
 from torch.optim import LBFGS
 from typing_extensions import override
 
 from lightning_gradwatch.arguments import fraction, optional, positive, some_of, up_to_one, whole_number
 from lightning_gradwatch.backoff import BackOff, Scale
 from lightning_gradwatch.callbacks.base import GradientCallback
+from lightning_gradwatch.callbacks.bounds import rate_limited
+from lightning_gradwatch.callbacks.deliver import inform
 from lightning_gradwatch.callbacks.detector import Detector
 from lightning_gradwatch.callbacks.keyed import Keyed
 from lightning_gradwatch.callbacks.ledger import Ledger
+from lightning_gradwatch.callbacks.lent import LentRates
+from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
@@ -43,7 +46,7 @@ class LRDecay(GradientCallback):
 
     With ``"update_too_large"`` in `on` it also sees such updates coming, from the first step on, where the optimizer is
     Adam, one of its kin or RMSprop: a rate that would move the weights by more than `max_update_ratio` is lowered for
-    that step (`RateLimit` has the formula). Clipping is of no use there.
+    that step (`RateLimit` has the formula), which an event of severity info tells. Clipping is of no use there.
 
     Logs, with the Trainer's other scalars: ``grad_lr/scale`` (the multiplier) and ``grad_lr/<group>`` (the effective
     learning rate of each parameter group; ``group0``, or its ``"name"``).
@@ -105,10 +108,11 @@ class LRDecay(GradientCallback):
             "patience": whole_number("patience", patience),
         }
         self.max_update_ratio = optional(positive, "max_update_ratio", max_update_ratio)
+        self._bearable = self.max_update_ratio if EventKind.UPDATE_TOO_LARGE.value in self.on else None
         self._limits: dict[int, RateLimit] = {}
         self._of_groups: dict[int, list[float]] = {}  # what the limits leave of each group's rate at this step
         self._scales: Keyed[int, Scale] = Keyed()
-        self._own: dict[int, list[tuple[dict[str, Any], Any]]] = {}
+        self._lent = LentRates()
 
     @override
     def check(self, trainer: Any, pl_module: Any) -> None:
@@ -123,16 +127,16 @@ class LRDecay(GradientCallback):
         each = self.every if self.every == "epoch" else f"{self.every} steps"
         parts = [] if self.gamma is None else [f"learning rate x{self.gamma:g} every {each}"]
         parts += [f"learning rate x{self._back_off['backoff']:g} after {', '.join(self.on)}"] if self.on else []
+        if self._bearable is not None:
+            parts.append(f"Adam's rate to updates of x{self._bearable:g} of the weights")
         return "; ".join(parts)
 
     @override
     def begin(self, watch: Watch) -> None:
         # The rate is set within the step, after the user's own code; LBFGS reads it before its closure, a GradScaler's
         # step runs after the hook.
-        watch.on_begin.append(
-            lambda: self._apply(watch) if watch.record or isinstance(watch.optimizer, LBFGS) else None
-        )
-        watch.on_over.append(lambda: self._take_back(watch))
+        watch.on_begin.append(lambda: self._lend(watch) if watch.record or isinstance(watch.optimizer, LBFGS) else None)
+        watch.on_over.append(lambda: self._lent.take_back(watch.index))
 
     def on_gradient_event(self, trainer: Any, pl_module: Any, event: GradientEvent) -> None:
         """Backs off, if the event is of a kind to react to; a loss that is NaN while no gradient is harms no weight.
@@ -165,7 +169,7 @@ class LRDecay(GradientCallback):
             self._scale(record.watch.index).step(record.where["epoch"])
         self._limit(record)
         if record.watch.stepping and record.ending is None:
-            self._apply(record.watch)
+            self._lend(record.watch)
 
     @override
     def after_step(self, trainer: Any, result: StepResult) -> None:
@@ -191,15 +195,8 @@ class LRDecay(GradientCallback):
     def _scale(self, optimizer: int) -> Scale:
         return self._scales.get(optimizer, lambda: Scale(self.gamma, self.every, BackOff(**self._back_off)))
 
-    def _apply(self, watch: Watch) -> None:
-        """Sets the groups' rates, once per step, and keeps their own."""
-        scales = self._group_scales(watch)
-        if all(scale == 1.0 for scale in scales) or watch.index in self._own:
-            return
-        groups = watch.optimizer.param_groups
-        self._own[watch.index] = [(group, _copy(group["lr"])) for group in groups]
-        for group, scale in zip(groups, scales, strict=True):
-            _set(group, group["lr"] * scale)
+    def _lend(self, watch: Watch) -> None:
+        self._lent.lend(watch.index, watch.optimizer.param_groups, self._group_scales(watch))
 
     def _group_scales(self, watch: Ledger) -> list[float]:
         """[G] the whole multiplier of each group's rate."""
@@ -210,34 +207,22 @@ class LRDecay(GradientCallback):
         """Finds out what the weights can bear of the coming step's rates."""
         watch, snapshot = record.watch, record.snapshot
         self._of_groups.pop(watch.index, None)
-        if self.max_update_ratio is None or "update_too_large" not in self.on:
+        if self._bearable is None:
             return
         weights = snapshot.weight_norms if snapshot is not None and snapshot.layout is watch.meter.layout else None
         if weights is None and "weights" in record.numbers:
             weights = to_host(record.numbers["weights"])  # the first step of all may wait for them
         if weights is None:
             return
-        limit = self._limits.setdefault(watch.index, RateLimit(self.max_update_ratio))
+        limit = self._limits.setdefault(watch.index, RateLimit(self._bearable))
         settings, scale = watch.optimizer.param_groups, self._scale(watch.index).value
         scales = limit.scales(watch.meter.layout, weights, settings, watch.groups, scale)
-        if scales is not None:
-            self._of_groups[watch.index] = scales
-
-    def _take_back(self, watch: Watch) -> None:
-        for group, lr in self._own.pop(watch.index, ()):
-            _set(group, lr)
-
-
-def _copy(lr: Any) -> Any:
-    return lr.clone() if isinstance(lr, Tensor) else lr
-
-
-def _set(group: dict[str, Any], lr: Any) -> None:
-    """Tensor rates are changed in place: compiled and capturable optimizers hold on to them."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].copy_(lr)
-    else:
-        group["lr"] = lr
+        if scales is None:
+            return
+        self._of_groups[watch.index] = scales
+        if snapshot is not None and watch.evaluations == 1:
+            told = rate_limited(snapshot, self._bearable, limit.ratios, scales)
+            inform(record.trainer, self, told, Session.of(record.trainer))
 
 
 def _every(every: object) -> str | int:

@@ -49,10 +49,18 @@ def announce(trainer: Any, pl_module: Any, owner: Peer, event: GradientEvent, se
     if trainer.is_global_zero:
         session.console.say(event)
     session.writer.event(event)
-    label = tag(f"grad_event/{event.kind.value}", event.optimizer, len(trainer.optimizers), owner.name)
+    label = _label(trainer, owner, event)
     session.writer.text(label, event)
     session.writer.scalars({label: owner.counts.get(event.kind.value, 1)}, event.log_step)
     _tell_listeners(trainer, pl_module, event)
+
+
+def inform(trainer: Any, owner: Peer, event: GradientEvent, session: Session) -> None:
+    """Delivers what a callback did of its own accord, which is no finding: told once, then counted."""
+    if session.console.is_news(event, prints=trainer.is_global_zero, teller=owner.rank):
+        session.writer.event(event)
+        session.writer.text(_label(trainer, owner, event), event)
+    _tell_listeners(trainer, trainer.lightning_module, event)
 
 
 def action_taken(record: StepRecord, finding: Finding) -> str:
@@ -88,15 +96,19 @@ def _skipped_on_device(record: StepRecord, finding: Finding) -> bool:
 
 
 def _announce(record: StepRecord, finding: Finding, session: Session) -> None:
-    event, optimizers = finding.event, len(record.trainer.optimizers)
+    event = finding.event
     count = finding.owner.counts.get(event.kind.value, 1)
     is_news = session.console.is_news(event, prints=record.trainer.is_global_zero)
     if is_news or is_kept(count):
         session.writer.event(event)
     if is_news:
-        label = tag(f"grad_event/{event.kind.value}", event.optimizer, optimizers, finding.owner.name)
+        label = _label(record.trainer, finding.owner, event)
         record.scalars[label] = count
         session.writer.text(label, event)
+
+
+def _label(trainer: Any, owner: Peer, event: GradientEvent) -> str:
+    return tag(f"grad_event/{event.kind.value}", event.optimizer, len(trainer.optimizers), owner.name)
 
 
 def _tell_listeners(trainer: Any, pl_module: Any, event: GradientEvent) -> None:

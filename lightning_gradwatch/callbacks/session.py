@@ -65,6 +65,7 @@ class Session:
         self._parts: dict[str, list[Peer]] = {}
         self._losses: list[Tensor] = []
         self._minima: tuple[Any, Any] | None = None
+        self._blind = False
 
     @staticmethod
     def of(trainer: Any) -> Session:
@@ -111,9 +112,9 @@ class Session:
     @torch.no_grad()
     def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Everything that happens at one optimizer step before it is taken."""
-        if not private.at_boundary(trainer):
+        if self._blind or not private.at_boundary(trainer):
             return
-        peers, scaled = self.peers(trainer), private.scaler_of(trainer) is not None
+        peers = self.peers(trainer)
         watch = self.watch(trainer, pl_module, optimizer)
         watch.evaluations += 1
         self.steps += watch.evaluations == 1
@@ -121,21 +122,33 @@ class Session:
         before = self._publish(trainer, watch.arrive())
         if watch.changed():
             watch.renew()
-        losses, self._losses = self._losses, []
-        log_step = private.log_step(trainer)
-        max_abs = any(peer.wants_max_abs(trainer, log_step) for peer in self._parts["wants_max_abs"])
-        record = watch.measure(trainer, pl_module, losses, max_abs=max_abs)
-        record.lagged = watch.on_cuda and not any(peer.acts_at_once(optimizer, scaled=scaled) for peer in peers)
-        if not record.lagged:
-            record.snapshot = watch.snapshot(record)
-        elif before is not None:
-            record.snapshot, record.earlier = before.snapshot, before
+        try:
+            record = self._measure(trainer, pl_module, watch, before)
+        except Exception as error:  # of whatever kind, such as a gradient of a type that torch has no norm for
+            if trainer.world_size > 1 or any(peer.describe() for peer in peers):
+                raise  # other ranks would wait for this one, or somebody decides by these numbers
+            self._blind = True
+            self.shield.give_up("measure", "measuring the gradients failed, nothing is watched from here on", error)
+            return
         watch.record = record
         self._decide(record)
         if record.ending is not None:
             self._end(record)
         if not record.skipped:
             watch.arm(self.ask(peer, peer.wants_updates, record) for peer in self._parts["wants_updates"])
+
+    def _measure(self, trainer: Any, pl_module: Any, watch: Watch, before: StepResult | None) -> StepRecord:
+        """The record of a step, with what is to be judged at it; `before` is the step before, where it is known now."""
+        losses, self._losses = self._losses, []
+        log_step, scaled = private.log_step(trainer), private.scaler_of(trainer) is not None
+        max_abs = any(peer.wants_max_abs(trainer, log_step) for peer in self._parts["wants_max_abs"])
+        record = watch.measure(trainer, pl_module, losses, max_abs=max_abs)
+        record.lagged = watch.on_cuda and not any(p.acts_at_once(watch.optimizer, scaled=scaled) for p in self._peers)
+        if not record.lagged:
+            record.snapshot = watch.snapshot(record)
+        elif before is not None:
+            record.snapshot, record.earlier = before.snapshot, before
+        return record
 
     def ask(self, peer: Peer, method: Callable[..., T | None], *args: Any) -> T | None:
         """Calls a method of one that takes part; one that only reports is switched off where it fails."""

@@ -5,8 +5,9 @@ from lightning_gradwatch.laws.base import ElementwiseLaw, Law
 from lightning_gradwatch.laws.named import LawName, as_law
 from lightning_gradwatch.laws.norm import NormClip
 from lightning_gradwatch.laws.percentile import PercentileClip
+from lightning_gradwatch.laws.rate import RateLimit
 from lightning_gradwatch.laws.unitwise import UnitwiseClip
-from lightning_gradwatch.laws.update import RateLimit, UpdateLimit
+from lightning_gradwatch.laws.update import UpdateLimit
 from lightning_gradwatch.laws.value import ValueClip
 from lightning_gradwatch.laws.zscore import ZScoreClip
 

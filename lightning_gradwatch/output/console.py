@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from lightning_gradwatch.events import GradientEvent, Severity
@@ -33,17 +33,18 @@ class Console:
         self._last: dict[tuple[object, ...], int] = {}
         self._shield = Shield()
 
-    def is_news(self, event: GradientEvent, *, prints: bool) -> bool:
+    def is_news(self, event: GradientEvent, *, prints: bool, teller: Hashable = None) -> bool:
         """Prints an event, or counts it.
 
         Args:
             event: What was found.
             prints: Whether this is rank zero.
+            teller: Who tells of it, where that is a cause of its own; None for all rules together.
 
         Returns:
             Whether it is the first of its cause, or the first after a long silence.
         """
-        key = (event.kind, event.severity, event.optimizer)
+        key = (teller, event.kind, event.severity, event.optimizer)
         if event.step - self._last.get(key, event.step) > QUIET_STEPS:
             self._seen[key] = 0
         self._last[key] = event.step

@@ -163,3 +163,25 @@ def test_an_event_whose_text_fails_is_kept_and_heard(kit, monkeypatch):
     kit.pull([8.0, 1.0], [detector, Listener()])
     assert heard == detector.events
     assert len(heard) == 1
+
+
+WATCHERS = [GradientNormLogger, lambda: ExplosionDetector(nonfinite="warn"), VanishingDetector]
+
+
+def test_a_measurement_that_fails_ends_no_training_that_is_only_watched(kit, monkeypatch, said):
+    def run(callbacks):
+        module = kit.net()
+        kit.fit(module, callbacks, steps=6)
+        return kit.flat(module)
+
+    bare = run([])
+    monkeypatch.setattr(PACKAGE + "meter.Meter.read", fail)
+    assert torch.equal(run([make() for make in WATCHERS]), bare)
+    assert said().count("nothing is watched from here on (OurOwnError: of ours)") == 1
+
+
+@pytest.mark.parametrize("acting", [ExplosionDetector, AdaptiveClipper])
+def test_a_measurement_that_somebody_acts_on_must_not_fail_unnoticed(kit, monkeypatch, acting):
+    monkeypatch.setattr(PACKAGE + "meter.Meter.read", fail)
+    with pytest.raises(OurOwnError):
+        kit.fit(kit.net(), [GradientNormLogger(), acting()], steps=6)
