@@ -54,7 +54,7 @@ class Ledger:
 
     def renew(self) -> None:
         """Starts over with the parameters that the optimizer holds now, in the order of the module."""
-        self._met = self._trained()
+        self._met, self._group_count = self._trained(), len(self.optimizer.param_groups)
         parameters = list(self._met)
         order = {key: i for i, key in enumerate(self._names)}
         parameters.sort(key=lambda p: order.get(id(p), len(order)))
@@ -76,9 +76,10 @@ class Ledger:
         self._weights_due = 0
 
     def changed(self) -> bool:
-        """Whether parameters were added, frozen or unfrozen since."""
-        now = self._trained()
-        return len(now) != len(self._met) or not all(map(operator.is_, now, self._met))
+        """Whether parameters or groups were added, or parameters frozen or unfrozen since."""
+        now, groups = self._trained(), self.optimizer.param_groups
+        same = len(now) == len(self._met) and len(groups) == self._group_count
+        return not (same and all(map(operator.is_, now, self._met)))
 
     def read(
         self, trainer: Any, losses: list[Tensor], *, max_abs: bool

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, GradientNormLogger, NormClip, VanishingDetector
+from lightning_gradwatch import (
+    AdaptiveClipper,
+    ExplosionDetector,
+    GradientNormLogger,
+    LRDecay,
+    NormClip,
+    VanishingDetector,
+)
 
 
 def odd(kit, build, loss, optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.125)):
@@ -125,6 +132,18 @@ def test_parameters_may_be_added_to_the_optimizer_on_the_way(kit):
     module = odd(kit, levers("early", "late"), loss, lambda m: torch.optim.SGD([m.early], lr=0.125))
     seen = fit(kit, module, [ExplosionDetector(), AdaptiveClipper(per="group")], steps=4)
     assert seen["grad_norm/total"] == pytest.approx([3.0, 3.0, 5.0, 5.0])
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_a_group_of_frozen_parameters_may_be_added_on_the_way(kit, optimizer):
+    def loss(module, batch_idx):
+        if batch_idx == 2:
+            module.trainer.optimizers[0].add_param_group({"params": [module.late.requires_grad_(False)]})
+        return (module.early * 1.5).sum()
+
+    module = odd(kit, levers("early", "late"), loss, lambda m: optimizer([m.early], lr=30.0))
+    fit(kit, module, [ExplosionDetector(), AdaptiveClipper(per="group"), LRDecay()], steps=4)
+    assert [group["lr"] for group in module.trainer.optimizers[0].param_groups] == [30.0, 30.0]
 
 
 def test_complex_gradients(kit):
