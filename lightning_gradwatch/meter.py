@@ -66,7 +66,7 @@ class Meter:
     def read(self, *, scale: float | Tensor | None = None, max_abs: bool = False) -> Reading:
         """Reads ``p.grad`` of every parameter; issues work on the device but does not wait for it."""
         gradients, held = self._gradients()
-        norms, present = self._whole(self._norms(gradients, held, torch.float32), held)
+        norms, present = self._whole(self._norms(gradients, held), held)
         largest = self._largest(gradients, norms) if max_abs else None
         if scale is not None:
             norms, largest = norms / scale, None if largest is None else largest / scale
@@ -91,17 +91,13 @@ class Meter:
         """
         if snapshot.least > _LEAST and snapshot.total < np.inf:
             return snapshot
-        norms = snapshot.norms
+        norms = snapshot.norms.copy()
         sound = (norms > _LEAST) & (norms < np.inf)
-        held = range(len(norms)) if self.sharding.active else reading.held
-        suspect = [i for i in held if not sound[i]]
-        if not suspect:
+        suspects: list[int] = np.flatnonzero(snapshot.present & ~sound).tolist()
+        if not suspects:
             return snapshot
-        again = self._remeasured(suspect, reading)
-        if scale is not None:
-            again = again / scale
-        norms = norms.copy()
-        norms[suspect] = again.double().cpu().numpy()
+        again = self._remeasured(suspects, reading)
+        norms[suspects] = to_host(again if scale is None else again / scale)
         return replace(snapshot, norms=norms)
 
     def share(self, reading: Reading) -> None:
@@ -117,7 +113,7 @@ class Meter:
 
     def norms_of(self, reading: Reading, scale: float | Tensor | None = None) -> Tensor:
         """[P] norms of the gradients of `reading` as they are now, after somebody changed them."""
-        norms, _ = self._whole(self._norms(reading.gradients, reading.held, torch.float32), reading.held)
+        norms, _ = self._whole(self._norms(reading.gradients, reading.held), reading.held)
         return norms if scale is None else norms / scale
 
     def weights(self, of: Iterable[int]) -> list[Tensor]:
@@ -137,11 +133,11 @@ class Meter:
         weights = self.sharding.weights(norms.device)[torch.as_tensor(list(indices), device=norms.device)]
         return self.sharding.add(norms.double().square() * weights).sqrt()
 
-    def _norms(self, gradients: Sequence[Tensor], held: Sequence[int], dtype: torch.dtype) -> Tensor:
+    def _norms(self, gradients: Sequence[Tensor], held: Sequence[int]) -> Tensor:
         """[P] of this rank's parts."""
         if not gradients:
             return torch.zeros(len(self.parameters), device=self._device)
-        norms = kernels.norms(gradients, dtype).to(self._device)  # ZeRO may keep gradients on the host
+        norms = kernels.norms(gradients).to(self._device)  # ZeRO may keep gradients on the host
         if len(held) == len(self.parameters):
             return norms
         full = norms.new_zeros(len(self.parameters))
@@ -170,10 +166,10 @@ class Meter:
             largest = torch.where(norms.isnan().any(), torch.nan, largest)
         return largest
 
-    def _remeasured(self, suspect: Sequence[int], reading: Reading) -> Tensor:
+    def _remeasured(self, suspects: Sequence[int], reading: Reading) -> Tensor:
         where = dict(zip(reading.held, reading.gradients, strict=True))
-        parts = [where.get(i, torch.zeros(0, device=self._device)) for i in suspect]
-        return self.whole_norms(kernels.norms(parts, torch.float64), suspect)
+        parts = [where.get(i, torch.zeros(0, device=self._device)) for i in suspects]
+        return self.whole_norms(kernels.norms(parts, torch.float64), suspects)
 
 
 def to_host(values: Tensor | Floats | Bools) -> Floats:
@@ -181,8 +177,8 @@ def to_host(values: Tensor | Floats | Bools) -> Floats:
     if not isinstance(values, Tensor):
         return values.astype(np.float64)
     host = values.detach().cpu()
-    flat = (host.clone() if host.dtype is torch.float64 else host.double()).numpy()
-    return flat if flat.ndim == 1 else flat.reshape(-1)
+    known = host.float() if host.dtype is torch.bfloat16 else host  # numpy has no such type
+    return known.numpy().astype(np.float64).reshape(-1)
 
 
 def clean_name(name: str) -> str:

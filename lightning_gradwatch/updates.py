@@ -42,16 +42,19 @@ class UpdateProbe:
         self.indices: list[int] = []
         self.next = 0
 
-    def arm(self, wanted: Sequence[int] | None = None, most_bytes: int = MOST_BYTES) -> None:
+    def arm(
+        self, wanted: Sequence[int] | None = None, *, most: int | None = None, most_bytes: int = MOST_BYTES
+    ) -> None:
         """Copies weights, right before the step.
 
         Args:
             wanted: These, as far as the bytes go; None for all in turn.
+            most: Bound on their number.
             most_bytes: Bound on the copies. At least one parameter is taken unless it alone exceeds `MOST_BYTES`.
         """
         indices = self._turn() if wanted is None else list(wanted)
         taken: list[int] = []
-        for i in indices:
+        for i in indices[:most]:
             # Whole sizes, also where this rank holds a shard: all ranks must take the same parameters.
             size = int(self._meter.layout.numel[i]) * self._meter.parameters[i].element_size()
             most_bytes -= size

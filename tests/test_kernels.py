@@ -46,6 +46,17 @@ class TestEitherWay:
         single = torch.tensor([value, value])
         assert kernels.norms([single], torch.float64).item() == pytest.approx(value * 2**0.5, rel=1e-6)
 
+    def test_a_large_tensor_is_accumulated_piece_by_piece(self, monkeypatch):
+        monkeypatch.setattr(kernels, "_PIECE", 6)
+        tensors = [
+            torch.full((5, 2), 1e-30),
+            torch.ones(2),
+            torch.full((1, 2, 5), 1e30).transpose(1, 2),
+            torch.zeros(7),
+        ]
+        expected = [1e-30 * 10**0.5, 2**0.5, 1e30 * 10**0.5, 0.0]
+        assert kernels.norms(tensors, torch.float64).tolist() == pytest.approx(expected, rel=1e-6)
+
     def test_scaling_in_place_by_a_number_and_by_a_tensor(self):
         for factor in (0.5, torch.tensor(0.5)):
             tensors = [t.clone() for t in TENSORS]

@@ -76,6 +76,15 @@ def test_only_what_fits_is_copied_and_all_have_their_turn():
     assert taken == [[0, 1], [2, 3], [0, 1], [2, 3]]
 
 
+def test_no_more_than_so_many_are_copied():
+    probe = UpdateProbe(Meter(net(4, 4, 4).named_parameters()))
+    taken = []
+    for _ in range(3):
+        probe.arm(most=3)
+        taken.append(probe.indices)
+    assert taken == [[0, 1, 2], [3, 0, 1], [2, 3, 0]]
+
+
 def test_a_parameter_above_the_bound_of_one_look_is_taken_alone():
     probe = UpdateProbe(Meter(net(4, 4, 4).named_parameters()))
     probe.arm(most_bytes=10)

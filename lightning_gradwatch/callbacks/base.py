@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.namespaces import LightningCallback
 from lightning_gradwatch.callbacks.notes import notes
 from lightning_gradwatch.callbacks.peer import Peer
@@ -58,11 +57,10 @@ class GradientCallback(Peer, LightningCallback):
             return
         session = Session.of(trainer)
         watches = [session.watch(trainer, pl_module, optimizer) for optimizer in trainer.optimizers]
-        peers, scaled = session.peers(trainer), private.scaler_of(trainer) is not None
-        waits = any(peer.acts_at_once(watch.optimizer, scaled=scaled) for peer in peers for watch in watches)
+        waits = any(session.waits(trainer, watch) for watch in watches)
 
         def introduce() -> None:
-            tell(trainer, start_line(trainer, watches, [peer.describe() for peer in peers]))
+            tell(trainer, start_line(trainer, watches, [peer.describe() for peer in session.peers(trainer)]))
             for note in notes(trainer, pl_module, trainer.optimizers, waits=waits):
                 tell(trainer, note)
 

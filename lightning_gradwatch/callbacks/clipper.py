@@ -27,7 +27,7 @@ from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind
 from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, UpdateLimit, as_law
-from lightning_gradwatch.laws.update import USUAL_LIMIT
+from lightning_gradwatch.laws.update import USUAL_LIMIT, is_bounded
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import NonFinite
 from lightning_gradwatch.snapshot import GradientSnapshot, Layout, joint
@@ -139,8 +139,9 @@ class AdaptiveClipper(GradientCallback):
                 record.clips.append((law, members))
             else:
                 record.elementwise.append((law, members))
-        if self.max_update_ratio is not None and not record.watch.is_engine:
-            record.bounds.append(self._bound(record.watch, self.max_update_ratio))
+        watch, most = record.watch, self.max_update_ratio
+        if most is not None and not watch.is_engine and is_bounded(watch.optimizer.param_groups):
+            record.bounds.append(self._bound(watch, most))
         if record.snapshot is not None:
             self._skip_nonfinite(record, record.snapshot)
 

@@ -23,8 +23,8 @@ from lightning_gradwatch.updates import UpdateProbe
 WEIGHTS_EVERY = 10
 """Steps between two looks at the norms of the weights: they change slowly, and cost as much as the gradients'."""
 
-SAMPLE_BYTES = 4 * 2**20
-"""Bytes of weights that a sample compares, which the detectors take every few steps."""
+SAMPLE, SAMPLE_BYTES = 100, 4 * 2**20
+"""Parameters, and bytes of weights, that a sample compares at most, which the detectors take every few steps."""
 
 
 class Ledger:
@@ -117,7 +117,7 @@ class Ledger:
         elif named:
             self.probe.arm(named)
         elif "sample" in requests:
-            self.probe.arm(most_bytes=SAMPLE_BYTES)
+            self.probe.arm(most=SAMPLE, most_bytes=SAMPLE_BYTES)
 
     def settled(self, record: StepRecord | None, *, taken: bool) -> StepResult | None:
         """The result of a step that is over; None if there is none, or its numbers still have to travel."""

@@ -112,10 +112,12 @@ class Session:
     @torch.no_grad()
     def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Everything that happens at one optimizer step before it is taken."""
-        if self._blind or not private.at_boundary(trainer):
+        if self._blind:
             return
         peers = self.peers(trainer)
         watch = self.watch(trainer, pl_module, optimizer)
+        if watch.is_engine and not private.at_boundary(trainer):
+            return
         watch.evaluations += 1
         self.steps += watch.evaluations == 1
         self.diagnosis.arrive()
@@ -140,15 +142,20 @@ class Session:
     def _measure(self, trainer: Any, pl_module: Any, watch: Watch, before: StepResult | None) -> StepRecord:
         """The record of a step, with what is to be judged at it; `before` is the step before, where it is known now."""
         losses, self._losses = self._losses, []
-        log_step, scaled = private.log_step(trainer), private.scaler_of(trainer) is not None
-        max_abs = any(peer.wants_max_abs(trainer, log_step) for peer in self._parts["wants_max_abs"])
-        record = watch.measure(trainer, pl_module, losses, max_abs=max_abs)
-        record.lagged = watch.on_cuda and not any(p.acts_at_once(watch.optimizer, scaled=scaled) for p in self._peers)
+        where = private.position(trainer, watch.index)
+        max_abs = any(peer.wants_max_abs(trainer, where["log_step"]) for peer in self._parts["wants_max_abs"])
+        record = watch.measure(trainer, pl_module, losses, where, max_abs=max_abs)
+        record.lagged = watch.on_cuda and not self.waits(trainer, watch)
         if not record.lagged:
             record.snapshot = watch.snapshot(record)
         elif before is not None:
             record.snapshot, record.earlier = before.snapshot, before
         return record
+
+    def waits(self, trainer: Any, watch: Watch) -> bool:
+        """Whether somebody has to act on this step's numbers before it is taken."""
+        scaled = private.scaler_of(trainer) is not None
+        return any(peer.acts_at_once(watch.optimizer, scaled=scaled) for peer in self.peers(trainer))
 
     def ask(self, peer: Peer, method: Callable[..., T | None], *args: Any) -> T | None:
         """Calls a method of one that takes part; one that only reports is switched off where it fails."""
@@ -199,7 +206,7 @@ class Session:
         for watch in self.watches.values():
             last = self._publish(trainer, watch.arrive())
             if last is not None:
-                record = watch.measure(trainer, pl_module, [], max_abs=False)
+                record = watch.measure(trainer, pl_module, [], private.position(trainer, watch.index), max_abs=False)
                 record.lagged, record.snapshot, record.earlier = True, last.snapshot, last
                 self._decide(record)
 

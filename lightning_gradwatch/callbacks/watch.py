@@ -62,10 +62,12 @@ class Watch(Ledger):
         """Whether a step that was not reported as taken may have moved the weights all the same."""
         return not getattr(self.optimizer, "overflow", False) if self.is_engine else not self._handles
 
-    def measure(self, trainer: Any, pl_module: Any, losses: list[Tensor], *, max_abs: bool) -> StepRecord:
-        """The record of a step that begins."""
+    def measure(
+        self, trainer: Any, pl_module: Any, losses: list[Tensor], where: dict[str, int], *, max_abs: bool
+    ) -> StepRecord:
+        """The record of a step that begins; `where` is the position in the run."""
         reading, scale, numbers = self.read(trainer, losses, max_abs=max_abs)
-        return StepRecord(trainer, pl_module, self, reading, scale, private.position(trainer, self.index), numbers)
+        return StepRecord(trainer, pl_module, self, reading, scale, where, numbers)
 
     def skip(self, record: StepRecord) -> None:
         """Makes the coming step a no-op; DeepSpeed skips a non-finite one by itself."""
@@ -91,7 +93,8 @@ class Watch(Ledger):
             zero.set_limit(self.optimizer, self._own_limit)
             self._own_limit = None
         if record is not None and record.edited and taken and not self.is_engine:
-            record.total_clipped = torch.linalg.vector_norm(self.meter.read().norms)
+            with torch.no_grad():
+                record.total_clipped = torch.linalg.vector_norm(self.meter.read().norms)
         return self.settled(record, taken=taken)
 
     def leave(self) -> None:
@@ -124,7 +127,6 @@ class Watch(Ledger):
         for call in self.on_begin:
             call()
 
-    @torch.no_grad()
     def _taken(self) -> None:
         self.leave()
         for call in self.on_taken:

@@ -149,6 +149,11 @@ class UpdateLimit:
         return torch.where(finite, (left / by_layer).clamp(max=1.0), 1.0)[self._layer_of]
 
 
+def is_bounded(settings: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether `UpdateLimit` has a say over an optimizer with these ``param_groups``: there is a group of SGD."""
+    return any(map(_is_sgd, settings))
+
+
 def known_rate(group: Mapping[str, Any]) -> float:
     """The learning rate; 0 where it is on another device, where reading it would wait."""
     lr = group.get("lr")
@@ -160,9 +165,11 @@ def _rate(group: Mapping[str, Any]) -> float:
 
     0 where the optimizer is no SGD, or its rate is on another device, where reading it would wait.
     """
-    if "dampening" not in group or "momentum" not in group:
-        return 0.0
-    return known_rate(group) / max(1.0 - float(group["momentum"]), 1e-3)
+    return known_rate(group) / max(1.0 - float(group["momentum"]), 1e-3) if _is_sgd(group) else 0.0
+
+
+def _is_sgd(group: Mapping[str, Any]) -> bool:
+    return "dampening" in group and "momentum" in group
 
 
 def _inside(layout: Layout) -> Tensor:

@@ -36,6 +36,7 @@ class RuleSet:
     def __init__(self, rules: Mapping[str, Rule], losses: LossHistory, ignore: Iterable[EventKind | str] = ()) -> None:
         self.rules = dict(rules)
         self.losses = losses
+        self._asked = [(name, rule, isinstance(rule, NonFinite)) for name, rule in self.rules.items()]
         self._learners = [rule for rule in rules.values() if isinstance(rule, Learner)]
         self._ignore = {EventKind(kind) for kind in ignore}
 
@@ -75,11 +76,11 @@ class RuleSet:
             failed: Called with what a rule raised, which finds nothing then.
             off: Names of rules that are not to be asked.
         """
-        for name, rule in self.rules.items():
+        for name, rule, of_all in self._asked:
             if name in off:
                 continue
             try:
-                found = rule.judge(whole if isinstance(rule, NonFinite) else part)
+                found = rule.judge(whole if of_all else part)
             except Exception as error:  # a mistake of ours, of any kind; `failed` raises it where it must not pass
                 failed(name, error)
                 continue
