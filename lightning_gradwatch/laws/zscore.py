@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_gradwatch.arguments import fraction, optional, positive, whole_number
-from lightning_gradwatch.laws.adaptive import WARMUP_FACTOR, AdaptiveLaw, lower_median, saved_norms
+from lightning_gradwatch.laws.adaptive import USUAL_FACTOR, WARMUP_FACTOR, AdaptiveLaw, lower_median, saved_norms
 
 _SIGMA_FLOOR = 0.05  # of log(norm): constant norms must not make a change of 1e-5 a spike
 _LOG_MAX = math.log(sys.float_info.max)
@@ -86,7 +86,7 @@ class ZScoreClip(AdaptiveLaw):
 
     def _seed(self, norms: Sequence[float]) -> None:
         scale = lower_median(sorted(norms))
-        logs = [math.log(min(max(x, scale / WARMUP_FACTOR), scale * WARMUP_FACTOR)) for x in norms]
+        logs = [math.log(min(max(x, scale / USUAL_FACTOR), scale * USUAL_FACTOR)) for x in norms]
         self._mean = math.fsum(logs) / len(logs)
         self._var = math.fsum((x - self._mean) ** 2 for x in logs) / len(logs)
         self._warmup = None
