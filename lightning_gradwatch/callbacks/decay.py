@@ -41,8 +41,10 @@ class LRDecay(GradientCallback):
 
     After an event the rate is multiplied by `backoff`, held, and brought back geometrically. A relapse within 2,000
     steps lowers where it comes back to by a further 0.9; as many quiet steps forgive. An event whose harm was kept from
-    the weights (the step was skipped, or clipped to below the limit: ``event.prevented``) is no reason to slow down:
-    it counts only when `patience` steps in a row had one.
+    the weights (the step was skipped, or clipped to below the limit: ``event.prevented``) is no reason to slow down,
+    nor is a spike of severity warning, an outlier or data that is new to the model: they count only when `patience`
+    steps in a row had one. Five spikes in a row are a new level of the run, which the detector takes for usual from
+    then on, so by default six are asked for.
 
     With ``"update_too_large"`` in `on` it also sees such updates coming, from the first step on, where the optimizer is
     Adam, one of its kin or RMSprop: a rate that would move the weights by more than `max_update_ratio` is lowered for
@@ -61,7 +63,8 @@ class LRDecay(GradientCallback):
         hold_steps: Optimizer steps at the lowered rate.
         rewarm_steps: Optimizer steps to come back in.
         min_scale: The back-off goes no lower, in (0, 1]; `gamma` has no floor.
-        patience: Optimizer steps in a row with harm that was prevented, before it backs off for that; 1 is at once.
+        patience: Optimizer steps in a row with harm that was prevented, or with a spike of severity warning, before it
+            backs off for that; 1 is at once.
         max_update_ratio: Largest relative update by Adam (learning rate times the root of the number of weights, over
             their norm) that is left alone, above 0; None for no such limit.
         name: Tells several instances apart, in checkpoints and tags.
@@ -87,7 +90,7 @@ class LRDecay(GradientCallback):
         hold_steps: int = 100,
         rewarm_steps: int = 500,
         min_scale: float = 1 / 64,
-        patience: int = 5,
+        patience: int = 6,
         max_update_ratio: float | None = USUAL_LIMIT,
         name: str | None = None,
     ) -> None:
@@ -147,7 +150,8 @@ class LRDecay(GradientCallback):
         reacts = event.kind.value in self.on and event.severity is not Severity.INFO and not harmless
         if reacts and event.kind is not EventKind.REWOUND:
             back_off = self._scale(event.optimizer).back_off
-            (back_off.prevent if event.prevented else back_off.trigger)()
+            outlier = event.kind is EventKind.SPIKE and event.severity is Severity.WARNING
+            (back_off.prevent if event.prevented or outlier else back_off.trigger)()
 
     def retreat(self, optimizer: int, factor: float, times: int) -> float:
         """Backs off, whatever `on` says: the run went back to where this state was kept, for the `times`-th time.
