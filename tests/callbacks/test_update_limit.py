@@ -146,3 +146,19 @@ def test_a_usual_rate_is_left_alone(kit):
         return kit.flat(module)
 
     assert torch.equal(run([LRDecay(), ExplosionDetector()]), run([]))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+def test_a_rate_that_jumps_does_not_multiply_the_momentum_of_before(kit, monkeypatch, late):
+    class Jump(kit.pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            trainer.optimizers[0].param_groups[0]["lr"] = 1e-3 if batch_idx < 30 else 100.0
+
+    def furthest(callbacks):
+        trace = kit.pull([1.0] * 50, [Jump(), *callbacks], lambda p: torch.optim.SGD(p, momentum=0.9, fused=True))
+        return max((w - v).norm().item() for v, w in zip(trace.weights, trace.weights[1:], strict=False))
+
+    if late:
+        monkeypatch.setattr(Watch, "on_cuda", property(lambda self: True))
+    assert furthest([]) > 100
+    assert furthest([AdaptiveClipper(), LRDecay(), ExplosionDetector()]) < 0.05
