@@ -109,7 +109,6 @@ class UpdateLimit:
         self._layer_of, self._inside = torch.from_numpy(layout.layer_of), _inside(layout)
         self._screen = self._limit / max(self._inside.shape[1], 1) ** 0.5  # if all are below, every layer is
         self._least = torch.from_numpy(_least_sizes(layout))
-        self._sizes = self._least
         rows = [self._saved.get(layer, [0.0] * len(_Row)) for layer in layout.layers]
         self._memory = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(_Row)).T
 
@@ -159,16 +158,26 @@ class UpdateLimit:
         """[P] what makes a relative update of a gradient's norm; None while the weights are unknown."""
         if weights is not None and weights is not self._weights:
             self._weights, self._rates = weights, [0.0]
-            for name in ("_chosen", "_group_of", "_layer_of", "_inside", "_least", "_sizes", "_memory"):
+            for name in ("_chosen", "_group_of", "_layer_of", "_inside", "_least", "_memory"):
                 setattr(self, name, getattr(self, name).to(device, non_blocking=True))
             known = torch.as_tensor(weights).to(self._least.device, self._least.dtype)
-            self._sizes = torch.maximum(self._joint(known), self._least)
-            self._inverse = self._chosen / self._sizes[self._layer_of]
+            self._weigh(torch.maximum(self._joint(known), self._least))
         if self._inverse is not None and rates != self._rates:
             self._rates = rates
             of_group = torch.tensor(rates, dtype=torch.float64).to(device, non_blocking=True)
             self._slope = self._inverse * of_group[self._group_of]
         return None if self._inverse is None else self._slope
+
+    def _weigh(self, sizes: Tensor) -> None:
+        """Takes in the norms of the layers' weights [L], and how far those in trouble have come."""
+        self._over_sizes = 1.0 / sizes
+        self._inverse = self._chosen * self._over_sizes[self._layer_of]
+        none = torch.zeros_like(sizes)
+        self._fresh = torch.stack([none, FIRST_STEP * sizes, sizes, none, none])
+        start = self._memory[_Row.START]
+        come = (sizes.square() - start.square()).abs().sqrt()
+        reach = torch.where(start > 0, torch.maximum(self._memory[_Row.REACH], come), 0.0)
+        self._memory = torch.cat([self._memory[: _Row.REACH], reach[None], self._memory[_Row.START :]])
 
     def _joint(self, values: Tensor) -> Tensor:
         """[L] norms of layers of those of parameters [P]."""
@@ -178,24 +187,21 @@ class UpdateLimit:
         """[P] factors for relative updates [P], which are joined to those of layers; learns from them."""
         finite = ratios.isfinite().all()
         by_layer = self._joint(ratios)
+        large = by_layer > self._limit
+        new = (by_layer >= max(UNBEARABLE, self._limit)) & (self._memory[_Row.START] == 0)
+        energy, reach, start, beyond, quiet = torch.where(new, self._fresh, self._memory)
         counted = by_layer.clamp(max=WINSOR * self._limit)
-        energy, reach, start, beyond, quiet = self._memory
-        large, was = by_layer > self._limit, energy > 0
-        new = large & (by_layer >= UNBEARABLE) & ~was
-        start = torch.where(new, self._sizes, start)
-        come = (self._sizes.square() - start.square()).abs().sqrt()
-        reach = torch.where(new, FIRST_STEP * self._sizes, torch.maximum(reach, come))
-        energy = KEEP**2 * energy + counted.square()
-        beyond, quiet = beyond + large, torch.where(large, 0.0, quiet + 1.0)
-        rate = reach / (self._sizes * energy.sqrt())
-        over = ~large & ((rate >= 1.0) | ((beyond < FEW) & (quiet >= QUIET)))
-        trouble = (was | new) & ~over
+        energy = torch.addcmul(KEEP**2 * energy, counted, counted)
+        beyond, quiet = beyond + large, (quiet + 1.0) * ~large
+        rate = reach * self._over_sizes * energy.rsqrt()
+        sure = beyond >= FEW
+        trouble = (start > 0) & (large | ((rate < 1.0) & (sure | (quiet < QUIET))))
         memory = torch.where(trouble, torch.stack([energy, reach, start, beyond, quiet]), 0.0)
         self._memory = torch.where(finite, memory, self._memory)
-        left = torch.where(large, self._limit**2 / by_layer, by_layer)
-        judged = trouble & (large | (beyond >= FEW))  # what follows a single bad batch is let through
-        left = torch.where(judged, (rate * counted).clamp(max=LONGEST_STEP * self._limit), left)
-        return torch.where(finite & (left < by_layer), left / by_layer, 1.0)[self._layer_of]
+        once = (self._limit / by_layer).square()
+        long = (rate * counted).clamp(max=LONGEST_STEP * self._limit) / by_layer
+        factors = torch.where(trouble & (large | sure), long, once)  # what follows a single bad batch is let through
+        return torch.where(finite & (factors < 1.0), factors, 1.0)[self._layer_of]
 
 
 def known_rate(group: Mapping[str, Any]) -> float:
