@@ -17,8 +17,8 @@ class BackOff:
 
     An event multiplies it by `backoff`; it holds for `hold_steps` and then climbs back in `rewarm_steps` at a constant
     ratio per step. Events within `cooldown_steps` of the last one that counted are the same trouble and change nothing.
-    Harm that was kept from the weights counts only from the `patience`-th step in a row on: a single bad batch that was
-    clipped or skipped says nothing about the learning rate, and a slower run would only lose time.
+    Harm that was kept from the weights, or a single spike, counts only from the `patience`-th step in a row on: a bad
+    batch says nothing about the learning rate, and a slower run would only lose time.
 
     Args:
         backoff: Factor of one event, in (0, 1).
@@ -53,7 +53,7 @@ class BackOff:
         self._prevented = False  # whether this step's was
 
     def prevent(self) -> bool:
-        """An event whose harm was kept from the weights. Returns whether it counted."""
+        """An event whose harm was kept from the weights, or an outlier. Returns whether it counted."""
         self._in_a_row += not self._prevented
         self._prevented = True
         return self._in_a_row >= self._patience and self.trigger()

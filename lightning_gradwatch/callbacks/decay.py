@@ -23,7 +23,7 @@ from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.laws import RateLimit
+from lightning_gradwatch.laws import HeldRate, RateLimit
 from lightning_gradwatch.laws.update import USUAL_LIMIT
 from lightning_gradwatch.meter import to_host
 from lightning_gradwatch.output.tags import is_logged, tag
@@ -41,12 +41,16 @@ class LRDecay(GradientCallback):
 
     After an event the rate is multiplied by `backoff`, held, and brought back geometrically. A relapse within 2,000
     steps lowers where it comes back to by a further 0.9; as many quiet steps forgive. An event whose harm was kept from
-    the weights (the step was skipped, or clipped to below the limit: ``event.prevented``) is no reason to slow down:
-    it counts only when `patience` steps in a row had one.
+    the weights (the step was skipped, or clipped to below the limit: ``event.prevented``) is no reason to slow down,
+    nor is a spike of severity warning, an outlier or data that is new to the model: they count only when `patience`
+    steps in a row had one. Five spikes in a row are a new level of the run, which the detector takes for usual from
+    then on, so by default six are asked for.
 
     With ``"update_too_large"`` in `on` it also sees such updates coming, from the first step on, where the optimizer is
     Adam, one of its kin or RMSprop: a rate that would move the weights by more than `max_update_ratio` is lowered for
-    that step (`RateLimit` has the formula), which an event of severity info tells. Clipping is of no use there.
+    that step (`RateLimit` has the formula), which an event of severity info tells. Clipping is of no use there, nor
+    where a rate jumps under SGD: what the momentum has gathered would be multiplied with it. Then the rate stays what
+    it was until that is spent (`HeldRate`).
 
     Logs, with the Trainer's other scalars: ``grad_lr/scale`` (the multiplier) and ``grad_lr/<group>`` (the effective
     learning rate of each parameter group; ``group0``, or its ``"name"``).
@@ -61,7 +65,8 @@ class LRDecay(GradientCallback):
         hold_steps: Optimizer steps at the lowered rate.
         rewarm_steps: Optimizer steps to come back in.
         min_scale: The back-off goes no lower, in (0, 1]; `gamma` has no floor.
-        patience: Optimizer steps in a row with harm that was prevented, before it backs off for that; 1 is at once.
+        patience: Optimizer steps in a row with harm that was prevented, or with a spike of severity warning, before it
+            backs off for that; 1 is at once.
         max_update_ratio: Largest relative update by Adam (learning rate times the root of the number of weights, over
             their norm) that is left alone, above 0; None for no such limit.
         name: Tells several instances apart, in checkpoints and tags.
@@ -87,7 +92,7 @@ class LRDecay(GradientCallback):
         hold_steps: int = 100,
         rewarm_steps: int = 500,
         min_scale: float = 1 / 64,
-        patience: int = 5,
+        patience: int = 6,
         max_update_ratio: float | None = USUAL_LIMIT,
         name: str | None = None,
     ) -> None:
@@ -110,6 +115,7 @@ class LRDecay(GradientCallback):
         self.max_update_ratio = optional(positive, "max_update_ratio", max_update_ratio)
         self._bearable = self.max_update_ratio if EventKind.UPDATE_TOO_LARGE.value in self.on else None
         self._limits: dict[int, RateLimit] = {}
+        self._held: Keyed[int, HeldRate] = Keyed()
         self._of_groups: dict[int, list[float]] = {}  # what the limits leave of each group's rate at this step
         self._scales: Keyed[int, Scale] = Keyed()
         self._lent = LentRates()
@@ -147,7 +153,8 @@ class LRDecay(GradientCallback):
         reacts = event.kind.value in self.on and event.severity is not Severity.INFO and not harmless
         if reacts and event.kind is not EventKind.REWOUND:
             back_off = self._scale(event.optimizer).back_off
-            (back_off.prevent if event.prevented else back_off.trigger)()
+            outlier = event.kind is EventKind.SPIKE and event.severity is Severity.WARNING
+            (back_off.prevent if event.prevented or outlier else back_off.trigger)()
 
     def retreat(self, optimizer: int, factor: float, times: int) -> float:
         """Backs off, whatever `on` says: the run went back to where this state was kept, for the `times`-th time.
@@ -176,6 +183,8 @@ class LRDecay(GradientCallback):
         scales = self._group_scales(result.watch)
         scale = min(scales)
         result.lr_scale *= scale
+        if self._bearable is not None:
+            self._hold(result.watch, self._bearable).learn(result.watch.optimizer.param_groups, result.total_clipped)
         if not is_logged(trainer, result.snapshot.log_step):
             return
         values = {"grad_lr/scale": scale}
@@ -186,11 +195,12 @@ class LRDecay(GradientCallback):
 
     @override
     def learned(self) -> dict[str, Any]:
-        return {"scales": self._scales.state_dict()}
+        return {"scales": self._scales.state_dict(), "held": self._held.state_dict()}
 
     @override
     def relearn(self, state: dict[str, Any]) -> None:
         self._scales.load_state_dict(state["scales"])
+        self._held.load_state_dict(state.get("held", {}))  # not in the checkpoints of the first versions
 
     def _scale(self, optimizer: int) -> Scale:
         return self._scales.get(optimizer, lambda: Scale(self.gamma, self.every, BackOff(**self._back_off)))
@@ -202,6 +212,9 @@ class LRDecay(GradientCallback):
         """[G] the whole multiplier of each group's rate."""
         scale, groups = self._scale(watch.index).value, watch.optimizer.param_groups
         return [scale * own for own in self._of_groups.get(watch.index) or [1.0] * len(groups)]
+
+    def _hold(self, watch: Ledger, limit: float) -> HeldRate:
+        return self._held.get(watch.index, lambda: HeldRate(limit))
 
     def _limit(self, record: StepRecord) -> None:
         """Finds out what the weights can bear of the coming step's rates."""
@@ -216,12 +229,16 @@ class LRDecay(GradientCallback):
             return
         limit = self._limits.setdefault(watch.index, RateLimit(self._bearable))
         settings, scale = watch.optimizer.param_groups, self._scale(watch.index).value
+        hold = self._hold(watch, self._bearable)
         scales = limit.scales(watch.meter.layout, weights, settings, watch.groups, scale)
+        held = hold.scales(weights, settings, scale)
+        ratios = limit.ratios if held is None else [*limit.ratios, hold.ratio]
+        scales = scales if held is None else [min(pair) for pair in zip(held, scales or held, strict=True)]
         if scales is None:
             return
         self._of_groups[watch.index] = scales
         if snapshot is not None and watch.evaluations == 1:
-            told = rate_limited(snapshot, self._bearable, limit.ratios, scales)
+            told = rate_limited(snapshot, self._bearable, ratios, scales)
             inform(record.trainer, self, told, Session.of(record.trainer))
 
 

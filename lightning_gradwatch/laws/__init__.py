@@ -2,6 +2,7 @@
 """Clip laws: past norms in, a limit out; the factor is a pure function of this step's norm."""
 
 from lightning_gradwatch.laws.base import ElementwiseLaw, Law
+from lightning_gradwatch.laws.held import HeldRate
 from lightning_gradwatch.laws.named import LawName, as_law
 from lightning_gradwatch.laws.norm import NormClip
 from lightning_gradwatch.laws.percentile import PercentileClip
@@ -13,6 +14,7 @@ from lightning_gradwatch.laws.zscore import ZScoreClip
 
 __all__ = [
     "ElementwiseLaw",
+    "HeldRate",
     "Law",
     "LawName",
     "NormClip",

@@ -10,9 +10,12 @@ from typing import Any, ClassVar
 
 from lightning_gradwatch.laws.base import Law
 
-WARMUP_FACTOR = 4.0
-"""While little is known, the limit is this times the median norm: healthy norms move by less from one step to the next,
-also in the first ones, and an explosion by orders of magnitude."""
+WARMUP_FACTOR = 10.0
+"""While little is known, the limit is this times the median norm: healthy norms rise by less from the first steps to
+the next ones (a recurrent network that begins to learn: by 7), and an explosion by orders of magnitude."""
+
+USUAL_FACTOR = 4.0
+"""Of what was learned until then, a norm this far from the median counts as one that is this far."""
 
 STREAK = 50
 """So many unusual norms in a row are the usual ones. A limit that knows only its own clipped values never learns of a
@@ -22,7 +25,7 @@ new level (ZClip: 20,000 of 20,000 steps clipped after a rise from 1 to 3)."""
 class AdaptiveLaw(Law):
     """A limit learned from past norms.
 
-    * Armed from the second step: the first norm sets the scale, and until the warm-up is over the limit is 4 times the
+    * Armed from the second step: the first norm sets the scale, and until the warm-up is over the limit is 10 times the
       median of the norms so far. An explosion in the first steps, where most of them happen, is caught, and a run whose
       norms are large from the start is left alone.
     * Winsorised: a norm above what is usual is learned as the largest usual one, so that a burst cannot raise the limit

@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_gradwatch.arguments import between, positive, whole_number
-from lightning_gradwatch.laws.adaptive import STREAK, WARMUP_FACTOR, AdaptiveLaw, lower_median, saved_norms
+from lightning_gradwatch.laws.adaptive import (
+    STREAK,
+    USUAL_FACTOR,
+    WARMUP_FACTOR,
+    AdaptiveLaw,
+    lower_median,
+    saved_norms,
+)
 
 
 class PercentileClip(AdaptiveLaw):
@@ -63,10 +70,10 @@ class PercentileClip(AdaptiveLaw):
     def _refresh(self) -> None:
         if not self._ordered:
             return
-        bound = WARMUP_FACTOR * lower_median(self._ordered)
+        median = lower_median(self._ordered)
         warm = len(self._ordered) >= min(STREAK, self._window)
-        self._high = self._factor * self._quantile() if warm else bound
-        self._ceiling = max(self._high, bound)
+        self._high = self._factor * self._quantile() if warm else WARMUP_FACTOR * median
+        self._ceiling = max(self._high if warm else 0.0, USUAL_FACTOR * median)
 
     def _quantile(self) -> float:
         position = (len(self._ordered) - 1) * self._percentile / 100

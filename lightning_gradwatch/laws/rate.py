@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_gradwatch.laws.update import FLOOR, LEAST_RMS, known_rate
+from lightning_gradwatch.laws.update import LEAST_RMS, known_rate
 from lightning_gradwatch.snapshot import Floats, Layout
+
+FLOOR = 1 / 15
+"""However large the predicted update, this share of the limit is left, so that the run goes on."""
 
 
 class RateLimit:
@@ -18,8 +21,8 @@ class RateLimit:
 
     Adam, AdamW and their kin, and RMSprop move each entry by about the learning rate, at most, whatever the gradient
     (Kingma & Ba 2014, arXiv 1412.6980, section 2.1): a matrix of n entries by ``lr * sqrt(n)``, relative to its weights
-    ``lr * sqrt(n) / |w|``. A group is judged by the middle one of its matrices, the lower of two; what is left of a
-    ratio beyond the limit is told in `UpdateLimit`.
+    ``lr * sqrt(n) / |w|``. A group is judged by the middle one of its matrices, the lower of two. Of a ratio beyond
+    the limit ``limit**2 / ratio`` is left, at least ``limit / 15``.
 
     Args:
         limit: Largest relative update that passes untouched, above 0.

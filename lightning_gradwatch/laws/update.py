@@ -7,6 +7,7 @@ P = parameters, L = layers, K = most parameters of one layer. Shapes in brackets
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,37 @@ from lightning_gradwatch.snapshot import Floats, Layout
 USUAL_LIMIT = 0.3
 """Largest relative update that passes untouched where nobody gives another; few healthy steps are beyond it."""
 
-FLOOR = 1 / 15
-"""However large the predicted update, this share of the limit is left, so that the run goes on."""
+UNBEARABLE = 1.0
+"""A step as long as the weights themselves replaces them: the learning rate is far too high for that layer."""
 
-KEEP = 0.98
-"""What the memory of an unbearable update keeps per step."""
+FIRST_STEP = 1e-3
+"""The first relative update of a layer in trouble: what healthy runs typically have."""
+
+LONGEST_STEP = 1 / 3
+"""Of the limit: no update of a layer in trouble is larger."""
+
+KEEP = 0.998
+"""What the memory of a layer in trouble keeps per step; half is forgotten after 350."""
+
+WINSOR = 15.0
+"""Times the limit: larger ratios are remembered as this one, or a single one would be remembered for ever."""
+
+FEW, QUIET = 3, 5
+"""Fewer large steps than the first, and as many others after them as the second: single bad batches, no trouble."""
 
 LEAST_RMS = 0.5
 """Of 1 / sqrt(columns), the usual size of an entry of a matrix, or of 1 for what is none: smaller weights, such as
 those that start at zero, are taken to be this large, or they could not leave it."""
+
+
+class _Row(IntEnum):
+    """What is remembered of a layer in trouble; all are 0 of the others."""
+
+    ENERGY = 0  # the sum of the squared ratios, the old ones forgotten
+    REACH = 1  # the longest way that the weights have come
+    START = 2  # their norm when the trouble began
+    BEYOND = 3  # large steps since
+    QUIET = 4  # steps since the last large one
 
 
 class UpdateLimit:
@@ -35,15 +58,24 @@ class UpdateLimit:
 
     That is the whole way that this step's gradient will move the weights, momentum included. No norms of earlier steps
     are needed, so it holds from the first one. Up to `limit` nothing is touched. Beyond it ``limit**2 / ratio`` is
-    left, at least ``limit / 15``: the further off, the less, as in ZClip's reciprocal clipping. A layer is remembered
-    for some steps to be beyond the limit (at most 135), since a rate that is far too high makes huge and small
-    gradients in turn.
+    left: the further off, the less, as in ZClip's reciprocal clipping.
+
+    A ratio of 1 or more, a step as long as the weights themselves, tells that the rate is far too high for the layer,
+    and that clipping single steps will not do: what is left of each still is as large as the limit, so the weights are
+    thrown about, and units die. From then on the layer is in trouble, and its rate is the user's times
+    ``reach / (|w| * sqrt(sum(ratio**2)))``, if that is lower: the rate of DoG, which is known to suit whatever the
+    right one is. `reach` is the longest way that the weights have come since, ``sqrt(||w|**2 - |w_0|**2|)`` at each
+    measurement, from 0.001 of their norm on: short steps at first, longer ones as soon as these lead somewhere. At most
+    a third of the limit is left. The sum forgets 0.2 % per step, so that the user's rate comes back; trouble is over
+    when it has. One or two large steps with 5 others after them were bad batches: those others are left as they are.
 
     Not bounded are optimizers that divide by the size of the gradients, such as Adam: to them a smaller gradient is all
     the same. `LRDecay` lowers their rate instead.
 
     Source: ours. The ratio is that of LARS (You et al. 2017, arXiv 1708.03888), which sets it at every step where this
-    only bounds it; the floor for weights near zero is AGC's (Brock et al. 2021, arXiv 2102.06171, eq. 3).
+    only bounds it; the rate in trouble is DoG's for each layer (Ivgi et al. 2023, arXiv 2302.12022), with the norm of
+    the weights in place of a copy of them; the floor for weights near zero is AGC's (Brock et al. 2021, arXiv
+    2102.06171, eq. 3).
 
     Args:
         limit: Largest relative update that passes untouched, above 0.
@@ -52,7 +84,7 @@ class UpdateLimit:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._layout: Layout | None = None
-        self._saved: dict[str, float] = {}
+        self._saved: dict[str, list[float]] = {}
 
     def meet(self, layout: Layout, groups: Sequence[NDArray[np.intp]], members: NDArray[np.intp] | None) -> None:
         """Tells which parameters there are; what is remembered of a layer stays.
@@ -77,7 +109,8 @@ class UpdateLimit:
         self._layer_of, self._inside = torch.from_numpy(layout.layer_of), _inside(layout)
         self._screen = self._limit / max(self._inside.shape[1], 1) ** 0.5  # if all are below, every layer is
         self._least = torch.from_numpy(_least_sizes(layout))
-        self._memory = torch.tensor([self._saved.get(layer, 0.0) for layer in layout.layers], dtype=torch.float64)
+        rows = [self._saved.get(layer, [0.0] * len(_Row)) for layer in layout.layers]
+        self._memory = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(_Row)).T
 
     def factors(
         self,
@@ -109,16 +142,17 @@ class UpdateLimit:
         self._hot = bool(self._memory.any())
         return factors if factors.min() < 1.0 else None
 
-    def state_dict(self) -> dict[str, float]:
-        """What is remembered, by layer."""
+    def state_dict(self) -> dict[str, list[float]]:
+        """What is remembered, by layer: of those in trouble."""
         if self._layout is None:
             return dict(self._saved)
-        remembered = zip(self._layout.layers, self._memory.tolist(), strict=True)
-        return {layer: ratio for layer, ratio in remembered if ratio > 0}
+        remembered = zip(self._layout.layers, self._memory.T.tolist(), strict=True)
+        return {layer: row for layer, row in remembered if row[_Row.ENERGY] > 0}
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Continues where `state` was taken."""
-        self._saved, self._layout = dict(state), None
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where `state` was taken; the first development versions kept one number of each layer."""
+        self._saved = {layer: list(row) for layer, row in state.items() if not isinstance(row, float)}
+        self._layout = None
 
     def _slope_of(self, weights: Floats | Tensor | None, rates: list[float], device: torch.device) -> Tensor | None:
         """[P] what makes a relative update of a gradient's norm; None while the weights are unknown."""
@@ -127,12 +161,23 @@ class UpdateLimit:
             for name in ("_chosen", "_group_of", "_layer_of", "_inside", "_least", "_memory"):
                 setattr(self, name, getattr(self, name).to(device, non_blocking=True))
             known = torch.as_tensor(weights).to(self._least.device, self._least.dtype)
-            self._inverse = self._chosen / torch.maximum(self._joint(known), self._least)[self._layer_of]
+            self._weigh(torch.maximum(self._joint(known), self._least))
         if self._inverse is not None and rates != self._rates:
             self._rates = rates
             of_group = torch.tensor(rates, dtype=torch.float64).to(device, non_blocking=True)
             self._slope = self._inverse * of_group[self._group_of]
         return None if self._inverse is None else self._slope
+
+    def _weigh(self, sizes: Tensor) -> None:
+        """Takes in the norms of the layers' weights [L], and how far those in trouble have come."""
+        self._over_sizes = 1.0 / sizes
+        self._inverse = self._chosen * self._over_sizes[self._layer_of]
+        none = torch.zeros_like(sizes)
+        self._fresh = torch.stack([none, FIRST_STEP * sizes, sizes, none, none])
+        start = self._memory[_Row.START]
+        come = (sizes.square() - start.square()).abs().sqrt()
+        reach = torch.where(start > 0, torch.maximum(self._memory[_Row.REACH], come), 0.0)
+        self._memory = torch.cat([self._memory[: _Row.REACH], reach[None], self._memory[_Row.START :]])
 
     def _joint(self, values: Tensor) -> Tensor:
         """[L] norms of layers of those of parameters [P]."""
@@ -142,11 +187,21 @@ class UpdateLimit:
         """[P] factors for relative updates [P], which are joined to those of layers; learns from them."""
         finite = ratios.isfinite().all()
         by_layer = self._joint(ratios)
-        memory = torch.maximum(by_layer, KEEP * self._memory).clamp(max=self._limit / FLOOR)
-        memory = torch.where(memory > self._limit, memory, 0.0)
+        large = by_layer > self._limit
+        new = (by_layer >= max(UNBEARABLE, self._limit)) & (self._memory[_Row.START] == 0)
+        energy, reach, start, beyond, quiet = torch.where(new, self._fresh, self._memory)
+        counted = by_layer.clamp(max=WINSOR * self._limit)
+        energy = torch.addcmul(KEEP**2 * energy, counted, counted)
+        beyond, quiet = beyond + large, (quiet + 1.0) * ~large
+        rate = reach * self._over_sizes * energy.rsqrt()
+        sure = beyond >= FEW
+        trouble = (start > 0) & (large | ((rate < 1.0) & (sure | (quiet < QUIET))))
+        memory = torch.where(trouble, torch.stack([energy, reach, start, beyond, quiet]), 0.0)
         self._memory = torch.where(finite, memory, self._memory)
-        left = (self._limit**2 / memory).clamp(min=self._limit * FLOOR)
-        return torch.where(finite, (left / by_layer).clamp(max=1.0), 1.0)[self._layer_of]
+        once = (self._limit / by_layer).square()
+        long = (rate * counted).clamp(max=LONGEST_STEP * self._limit) / by_layer
+        factors = torch.where(trouble & (large | sure), long, once)  # what follows a single bad batch is let through
+        return torch.where(finite & (factors < 1.0), factors, 1.0)[self._layer_of]
 
 
 def is_bounded(settings: Sequence[Mapping[str, Any]]) -> bool:

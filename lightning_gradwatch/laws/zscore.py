@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from lightning_gradwatch.arguments import fraction, optional, positive, whole_number
-from lightning_gradwatch.laws.adaptive import WARMUP_FACTOR, AdaptiveLaw, lower_median, saved_norms
+from lightning_gradwatch.laws.adaptive import USUAL_FACTOR, WARMUP_FACTOR, AdaptiveLaw, lower_median, saved_norms
 
 _SIGMA_FLOOR = 0.05  # of log(norm): constant norms must not make a change of 1e-5 a spike
+_FAR = 100.0  # times the limit: no sample of what was usual any more, so that its direction says nothing either
 _LOG_MAX = math.log(sys.float_info.max)
 
 
@@ -23,13 +24,16 @@ class ZScoreClip(AdaptiveLaw):
     """Limits the norm to what is usual: `z` standard deviations above the mean, both of log(norm).
 
     A norm beyond the limit is taken back further the further out it is, towards the mean: at z_t standard deviations it
-    becomes ``exp(mean + z**2 / z_t * sigma)``, which is the limit itself at ``z_t = z``. What it shares with
-    `PercentileClip`, such as the limit during the warm-up, is told in `AdaptiveLaw`.
+    becomes ``exp(mean + z**2 / z_t * sigma)``, which is the limit itself at ``z_t = z``. Beyond 100 times the limit
+    that is multiplied by ``100 * limit / norm``: such a gradient is of broken data, and under Adam a whole step in its
+    direction, of whatever length, does harm. What it shares with `PercentileClip`, such as the limit during the
+    warm-up, is told in `AdaptiveLaw`.
 
     Source: Kumar et al. 2025, arXiv 2504.02507 (ZClip), which is `ZScoreClip.published`.
     We differ: logarithms, since norms are skewed and their noise is relative (0.2 % of healthy steps clipped instead of
     0.7 %); sigma is at least 0.05; the statistics are fed with the raw norm, winsorised on both sides, and of several
-    unusual norms in a row only with the first, instead of with clipped values.
+    unusual norms in a row only with the first, instead of with clipped values; a gradient that is far off counts for
+    next to nothing.
 
     Args:
         z: Standard deviations of log(norm), above 0.
@@ -66,7 +70,8 @@ class ZScoreClip(AdaptiveLaw):
         return self._high if self._max_norm is None else min(self._high, self._max_norm)
 
     def _shrink(self, norm: Tensor) -> Tensor:
-        shrunk = self._high / norm
+        far = (_FAR * (self._high / norm)).clamp(max=1.0)
+        shrunk = self._high / norm * far
         if self._spread > 0.0:
             # Equal to exp(mean + spread**2 / (log(norm) - mean)) / norm, without the loss of digits in float32.
             beyond = norm.div(self._high).log().clamp(min=0.0)
@@ -86,7 +91,7 @@ class ZScoreClip(AdaptiveLaw):
 
     def _seed(self, norms: Sequence[float]) -> None:
         scale = lower_median(sorted(norms))
-        logs = [math.log(min(max(x, scale / WARMUP_FACTOR), scale * WARMUP_FACTOR)) for x in norms]
+        logs = [math.log(min(max(x, scale / USUAL_FACTOR), scale * USUAL_FACTOR)) for x in norms]
         self._mean = math.fsum(logs) / len(logs)
         self._var = math.fsum((x - self._mean) ** 2 for x in logs) / len(logs)
         self._warmup = None

@@ -153,9 +153,16 @@ def test_a_nan_now_and_then_that_was_skipped_is_no_reason_to_slow_down(kit):
 
 def test_harm_that_was_not_prevented_backs_off_at_once(kit):
     decay, detector = LRDecay(), ExplosionDetector()
-    kit.pull([2.0] * 30 + [200.0, 2.0], [decay, detector])
+    kit.pull([2.0] * 30 + [2e5, 2.0], [decay, detector])  # no batch does that to a sound run: an alarm
     assert not detector.events[0].prevented
     assert decay.state_dict()["scales"][0]["value"] == 0.5
+
+
+def test_a_spike_that_may_be_an_outlier_does_not_and_no_new_level_of_the_run(kit):
+    decay, detector = LRDecay(), ExplosionDetector()
+    kit.pull([2.0] * 30 + [200.0, *[2.0] * 20, *[200.0] * 20], [decay, detector])
+    assert [event.kind.value for event in detector.events].count("level_shift") == 1
+    assert decay.state_dict()["scales"][0]["value"] == 1.0
 
 
 def test_only_the_kinds_that_it_listens_to_back_off(kit):

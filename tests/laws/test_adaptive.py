@@ -37,7 +37,7 @@ def test_nothing_is_limited_before_the_first_norm(law):
 
 def test_the_first_norm_sets_the_scale(law):
     law.update(500.0)
-    assert law.limit() == 2000
+    assert law.limit() == 5000
 
 
 def test_a_steady_large_norm_is_left_alone(law):

@@ -20,13 +20,13 @@ def test_the_limit_is_numpys_percentile_of_the_last_norms(percentile, window):
             assert law.limit() == pytest.approx(2 * np.percentile(norms[max(0, count - window) : count], percentile))
 
 
-def test_in_the_warmup_the_limit_is_four_times_the_lower_median():
+def test_in_the_warmup_the_limit_is_ten_times_the_lower_median():
     law = PercentileClip()
     limits = []
     for norm in (8.0, 1.0, 2.0, 3.0):
         law.update(norm)
         limits.append(law.limit())
-    assert limits == [32, 4, 8, 8]
+    assert limits == [80, 10, 20, 20]
 
 
 def test_a_huge_norm_enters_as_at_most_four_times_the_median():

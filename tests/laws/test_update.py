@@ -34,7 +34,7 @@ def test_up_to_the_limit_nothing_is_touched():
 
 
 def test_beyond_it_the_layer_alone_is_taken_back_the_further_the_further_it_is():
-    for ratio, left in ((0.6, 0.15), (0.9, 0.1), (4.5, 0.02), (1e9, 0.02)):
+    for ratio, left in ((0.6, 0.15), (0.9, 0.1), (1.0, 0.001), (4.5, 0.001), (1e9, 0.001)):
         norm = ratio * 8 / 0.5
         assert factors(limit(), [norm, 0.0, 1.0, 0.1]) == pytest.approx([left / ratio, left / ratio, 1.0, 1.0])
 
@@ -83,14 +83,46 @@ def test_only_the_chosen_parameters_are_bounded():
     assert factors(limit(np.array([2, 3])), [1e6, 0, 9.0, 0]) == pytest.approx([1.0, 1.0, 0.16, 0.16])
 
 
-def test_a_layer_beyond_the_limit_is_remembered_for_some_steps():
+def lefts(bound, ratios, weights=WEIGHTS):
+    """What is left of the updates of the first layer."""
+    return [factors(bound, [16 * ratio, 0, 1.0, 0], weights=weights)[0] * ratio for ratio in ratios]
+
+
+def test_a_step_that_the_weights_can_hardly_bear_is_not_remembered():
     bound = limit()
-    norms = [72.0] + [3.2] * 200  # ratios of 4.5, then 0.2: within the limit
-    left = [factors(bound, [norm, 0, 1.0, 0])[0] * norm * 0.5 / 8 for norm in norms]
-    assert left[:2] == pytest.approx([0.02, 0.09 / (4.5 * 0.98)])
-    assert left == sorted(left)
-    assert left[-1] == pytest.approx(0.2)
+    assert lefts(bound, [0.9, 0.2]) == pytest.approx([0.1, 0.2])
     assert bound.state_dict() == {}
+
+
+def test_after_one_unbearable_step_the_others_are_left_alone_and_it_is_forgotten():
+    bound = limit()
+    assert lefts(bound, [4.5, *[0.2] * 4]) == pytest.approx([0.001, *[0.2] * 4])
+    assert list(bound.state_dict()) == ["a"]
+    lefts(bound, [0.2])
+    assert bound.state_dict() == {}
+
+
+def test_a_layer_in_trouble_takes_short_steps_until_the_users_rate_is_back():
+    bound = limit()
+    # Its weights stay where they are: the reach stays at 0.001.
+    expected = [0.001 / (sum(0.998 ** (2 * i) for i in range(n))) ** 0.5 for n in (1, 2, 3)]
+    assert lefts(bound, [4.5] * 3) == pytest.approx(expected)
+    left = lefts(bound, [0.2] * 6000)
+    assert left[0] < 1e-4
+    assert left[-1] == pytest.approx(0.2 * 0.001 / (0.04 / (1 - 0.998**2)) ** 0.5, rel=1e-3)
+    assert lefts(bound, [1e-6] * 6000)[-1] == pytest.approx(1e-6)
+    assert bound.state_dict() == {}
+
+
+@pytest.mark.parametrize("size", [10.0, 6.0])
+def test_the_further_the_weights_have_come_the_longer_are_the_steps(size):
+    bound = limit()
+    lefts(bound, [4.5] * 3)
+    come = np.array([size, 0.0, 6.0, 0.0])
+    ratio, reach = 0.72, abs(size**2 - 64) ** 0.5
+    left = factors(bound, [ratio * size / 0.5, 0, 1.0, 0], weights=come)[0] * ratio
+    energy = ratio**2 + 4.5**2 * sum(0.998 ** (2 * i) for i in (1, 2, 3))
+    assert left == pytest.approx(min(0.1, reach / size / energy**0.5 * ratio))
 
 
 def test_a_memory_is_bounded_whatever_was_seen():
@@ -118,7 +150,9 @@ def test_on_a_device_it_gives_the_same_factors_and_memory():
     for norms in ([9.6, 0.1, 1.0, 0.1], [0.5] * 4, [math.nan] * 4, [1e9, 2.0, 50.0, 1.0]):
         tensor = other.factors(torch.tensor(norms), torch.tensor(WEIGHTS), SGD)
         assert tensor.tolist() == pytest.approx(factors(one, norms), rel=1e-6)
-        assert other.state_dict() == pytest.approx(one.state_dict(), rel=1e-6)
+        assert list(other.state_dict()) == list(one.state_dict())
+        for layer, row in one.state_dict().items():
+            assert other.state_dict()[layer] == pytest.approx(row, rel=1e-6)
 
 
 def test_a_resumed_one_goes_on_exactly_also_with_other_layers():
@@ -132,6 +166,12 @@ def test_a_resumed_one_goes_on_exactly_also_with_other_layers():
     memory = other.state_dict()
     other.meet(grown, [np.arange(5)], None)
     assert other.state_dict() == memory
+
+
+def test_what_the_first_development_versions_kept_is_passed_over():
+    bound = UpdateLimit(0.3)
+    bound.load_state_dict({"a": 0.9})
+    assert bound.state_dict() == {}
 
 
 def scales(settings, weights=WEIGHTS, groups=ALL, scale=1.0):

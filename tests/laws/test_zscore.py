@@ -49,9 +49,16 @@ def test_constant_norms_leave_a_band_of_five_percent_per_sigma():
 
 def test_a_spike_is_taken_back_the_further_the_further_out_it_is():
     law = taught(ZScoreClip(z=3.0), [1.0] * 60)  # mean 0, sigma 0.05
-    for z in (3.5, 6.0, 100.0):
+    for z in (3.5, 6.0, 90.0):
         norm = torch.tensor(math.exp(0.05 * z))
         assert law.factor(norm) * norm == pytest.approx(math.exp(9 / z * 0.05), rel=1e-5)
+
+
+def test_of_a_gradient_that_is_far_off_next_to_nothing_is_left():
+    law = ZScoreClip()
+    law.update(1.0)  # in the warm-up: a limit of 10
+    factors = [law.factor(torch.tensor(10.0 * x, dtype=torch.float64)).item() for x in (1.0, 99.0, 100.0, 1e4)]
+    assert factors == pytest.approx([1.0, 1 / 99, 1 / 100, 1e-6])
 
 
 def test_the_factor_is_continuous_at_the_limit():
