@@ -91,6 +91,8 @@ def main() -> int:
             results.append((plan, broken))
             for sentence in broken:
                 print(f"seed {plan.seed}: {sentence}", flush=True)
+            if len(results) % 100 == 0:
+                print(f"{len(results):,} of {options.runs:,} runs", flush=True)
     text = table(results, time.perf_counter() - start)
     print(text)
     if options.out is not None:
