@@ -70,8 +70,8 @@ def events(plan: Plan, seen: Seen) -> Iterator[str]:
     kept = set(seen.kept)
     if not raises and kept - callback - set(seen.before):
         yield f"kept, but not heard: {kept - callback - set(seen.before)}"
-    if {f for f in callback if f[0] != "nonfinite"} - kept:
-        yield f"heard, but not kept: {callback - kept}"
+    if lost := {f for f in callback if f[0] != "nonfinite"} - kept - set(seen.unasked):
+        yield f"heard, but not kept: {lost}"
 
 
 def reports(plan: Plan, seen: Seen) -> Iterator[str]:

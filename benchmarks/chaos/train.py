@@ -43,6 +43,7 @@ class Seen:
         kept: The detectors' events: kind, severity, step, layers.
         before: Those of them that came with a checkpoint.
         heard: What the user's callback and module heard, likewise.
+        unasked: Those of them that tell what a clipper or a rate did of its own accord, which no detector keeps.
         counts: Events by kind, the most that any callback has.
         said: The console's lines.
         tags: The last value of each tag, where the logger keeps them.
@@ -57,6 +58,7 @@ class Seen:
     kept: list[tuple[Any, ...]] = field(default_factory=list)
     before: list[tuple[Any, ...]] = field(default_factory=list)
     heard: list[list[tuple[Any, ...]]] = field(default_factory=list)
+    unasked: list[tuple[Any, ...]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     tags: dict[str, float] | None = None
@@ -123,6 +125,7 @@ def train(plan: Plan, folder: Path, ckpt_path: Path | None = None) -> Seen:
         kept=[fact(e) for callback in ours for e in getattr(callback, "events", [])],
         before=[fact(e) for e in user.before],
         heard=[[fact(e) for e in heard] for heard in (user.heard, module.heard)],
+        unasked=[fact(e) for e in user.heard if e.severity == "info" and e.prevented],
         counts={k: max(c.counts.get(k, 0) for c in ours) for c in ours for k in c.counts},
         said=lines.lines,
         tags=sink.tags if isinstance(sink, Memory) and not sink.raises else None,
