@@ -172,8 +172,6 @@ def table(every: int, tried: int, left: Sequence[Mutant], minutes: float) -> str
     """The result as Markdown."""
     drawn = f", {tried} of them drawn at random" if tried < every else ""
     lines = [
-        "# Mutants",
-        "",
         f"{every} mutants of the constants in rules/ and laws/ (each x3 and /3){drawn}:"
         f" {tried - len(left)} break a test, {len(left)} do not{':' if left else '.'}",
         "",

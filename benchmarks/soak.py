@@ -174,8 +174,6 @@ def table(samples: list[Sample], seconds: float) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "tensorboard"))
     warm = samples[len(samples) // 4]
     lines = [
-        "# Soak",
-        "",
         f"{steps:,} optimizer steps of a real Trainer with the five callbacks and TensorBoard, an alarm at each.",
         f"A detector keeps the {MOST_EVENTS:,} newest events, in memory and in the checkpoint: until both have"
         " that many, both grow.",

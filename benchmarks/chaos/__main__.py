@@ -51,8 +51,6 @@ def table(results: list[tuple[Plan, list[str]]], seconds: float) -> str:
     bad = [(plan, broken) for plan, broken in results if broken]
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "lightning-gradwatch"))
     lines = [
-        "# Chaos",
-        "",
         f"{len(results):,} runs, each with faults drawn from its seed; broken invariants: **{len(bad)} runs**.",
         "",
         *HELD,
