@@ -69,7 +69,7 @@ sweep: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.md
 
-# Each constant times three and by three, one at a time. Fails if none of the tests of its folder breaks.
+# Each constant times three and by three, one at a time. Fails if one of these breaks no test of its folder.
 mutants: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.mutants --out benchmarks/results/mutants.md
 
