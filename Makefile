@@ -39,7 +39,7 @@ test: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-# A third slower than `make test`, and without its checks.
+# Tests that start a process of their own take twice as long: it is followed, too.
 coverage: $(VENV)/.dev
 	$(BIN)/pytest --cov --cov-report=term
 
