@@ -19,11 +19,13 @@ SAMPLE = [seed for seed in SEEDS if draw(seed).ranks == 1][:30]
 PAIRS = [pytest.param(seed, marks=pytest.mark.ddp) for seed in SEEDS if draw(seed).ranks == 2][:3]
 NAN = (GradientFault("nan", 5, 2, 0),)
 
-UNASKED = 179
-"""A clipper that tells of hard clips, which are no findings."""
+FOUND = {
+    "a clipper tells of hard clips, which are no findings": 179,
+    "a resumed run has nothing left to do": 861,
+}
 
 
-@pytest.mark.parametrize("seed", [*SAMPLE, UNASKED, *PAIRS])
+@pytest.mark.parametrize("seed", [*SAMPLE, *FOUND.values(), *PAIRS])
 def test_nothing_breaks_whatever_fails(seed):
     plan = draw(seed)
     assert run(plan) == [], plan

@@ -38,6 +38,7 @@ class Seen:
         error: Type and text of what the fit raised, or None.
         ours: Whether a line of ours stands in its traceback, below the hooks that Lightning calls.
         steps: Optimizer steps done.
+        own: Those of them that this process did.
         weights: All of them, at the end.
         bad: Steps after which a weight was not finite.
         kept: The detectors' events: kind, severity, step, layers.
@@ -53,6 +54,7 @@ class Seen:
     error: tuple[str, str] | None = None
     ours: bool = False
     steps: int = 0
+    own: int = 0
     weights: list[float] = field(default_factory=list)
     bad: list[int] = field(default_factory=list)
     kept: list[tuple[Any, ...]] = field(default_factory=list)
@@ -120,6 +122,7 @@ def train(plan: Plan, folder: Path, ckpt_path: Path | None = None) -> Seen:
         error=error,
         ours=ours_raised,
         steps=trainer.global_step,
+        own=0 if user.first is None else trainer.global_step - user.first,
         weights=torch.nn.utils.parameters_to_vector(module.parameters()).tolist(),
         bad=user.bad,
         kept=[fact(e) for callback in ours for e in getattr(callback, "events", [])],
