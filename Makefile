@@ -69,7 +69,7 @@ sweep: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.md
 
-# Each constant times three and by three, one at a time. Fails if one of these breaks no test of its folder.
+# Each constant times three and by three, one at a time. Fails if one of these breaks no test.
 mutants: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.mutants --out benchmarks/results/mutants.md
 

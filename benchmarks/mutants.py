@@ -113,8 +113,9 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def survives(mutant: Mutant) -> bool:
-    """Whether all tests of its folder pass on it; those that name what the module defines go first."""
+    """Whether all tests of rules and laws pass on it that may know it; those that name what it defines go first."""
     tests = sorted((ROOT / "tests" / mutant.path.parent.name).glob("test_*.py"))
+    tests += sorted((ROOT / "tests" / "diagnosis").glob("test_rules_*.py"))
     texts = {path: path.read_text(encoding="utf-8") for path in tests}
     defined = [
         node.name for node in ast.parse(mutant.source()).body if isinstance(node, ast.ClassDef | ast.FunctionDef)
