@@ -9,18 +9,20 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test docs bench zoo rescue harm sweep chaos soak format frontend clean
+.PHONY: help demo test coverage docs bench zoo rescue harm sweep mutants chaos soak format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
 	@echo 'make demo    train a network that explodes, then train it with the callbacks'
 	@echo 'make test    lint, import directions, types, all tests'
+	@echo 'make coverage  all tests, and which lines and branches of the package they reach; under 95 % is an error'
 	@echo 'make docs    build the documentation into build/docs; a warning is an error'
 	@echo 'make bench   measure what the callbacks add to a step'
 	@echo 'make zoo     measure detection and false alarms on 238 sick and healthy runs (a quarter of an hour)'
 	@echo 'make rescue  train runs that die under every clipper, and count who rescues them'
 	@echo 'make harm    what our callbacks do to the final loss of the healthy runs of the zoo'
 	@echo 'make sweep   train a transformer at six learning rates under each clipper'
+	@echo 'make mutants change every constant of the rules and laws, and look for a test that breaks (half an hour)'
 	@echo 'make chaos   break 1,000 short runs at random, and check what must hold all the same (15 minutes)'
 	@echo 'make soak    train a million steps with an alarm at each, and see whether anything grows'
 	@echo 'make format  what the linter can mend by itself'
@@ -36,6 +38,10 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Tests that start a process of their own take twice as long: it is followed, too.
+coverage: $(VENV)/.dev
+	$(BIN)/pytest --cov --cov-report=term
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet --builder html docs build/docs
@@ -63,6 +69,10 @@ sweep: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.md
 
+# Each constant times three and by three, one at a time. Fails if one of these breaks no test.
+mutants: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.mutants --out benchmarks/results/mutants.md
+
 # A million steps, each with an alarm: memory, checkpoint, console and files.
 soak: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.soak --out benchmarks/results/soak.md
@@ -76,7 +86,7 @@ frontend:
 	cd frontend && npm ci && npm run build
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 
 # torch goes first and alone, so that pip takes the exact build that the constraints name, before another package asks
 # for a range. The pip of an older Python cannot read dependency groups: it is renewed first, in the environment only.

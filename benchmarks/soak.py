@@ -16,7 +16,7 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import date
 from importlib.metadata import version
@@ -38,6 +38,7 @@ from lightning_gradwatch import (
     LRDecay,
     VanishingDetector,
 )
+from lightning_gradwatch.callbacks.detector import MOST_EVENTS
 
 LOG_EVERY, SAMPLES = 50, 20
 NONE_TO_FORTY = 41  # steps between two NaNs: at most 50 may be skipped within 1,000
@@ -99,8 +100,8 @@ class Sample:
 class Sampler(Callback):
     """Takes a sample every few steps."""
 
-    def __init__(self, every: int, folder: Path, lines: Lines) -> None:
-        self.every, self.folder, self.lines = every, folder, lines
+    def __init__(self, every: int, folder: Path, lines: Lines, tell: Callable[[Sample], None]) -> None:
+        self.every, self.folder, self.lines, self.tell = every, folder, lines, tell
         self.samples: list[Sample] = []
 
     @override
@@ -109,6 +110,7 @@ class Sampler(Callback):
             trainer.logger.save()
             ours = [callback for callback in trainer.callbacks if hasattr(callback, "counts")]
             self.samples.append(self.sample(trainer.global_step, ours))
+            self.tell(self.samples[-1])
 
     def sample(self, step: int, ours: list[Any]) -> Sample:
         """Everything that could grow."""
@@ -127,8 +129,8 @@ class Sampler(Callback):
         )
 
 
-def soak(steps: int, samples: int = SAMPLES) -> list[Sample]:
-    """The samples of one run."""
+def soak(steps: int, samples: int = SAMPLES, tell: Callable[[Sample], None] = lambda _: None) -> list[Sample]:
+    """The samples of one run; `tell` gets each at once."""
     quiet()
     lines, package = Lines(), logging.getLogger("lightning_gradwatch")
     before = package.handlers, package.propagate
@@ -137,7 +139,7 @@ def soak(steps: int, samples: int = SAMPLES) -> list[Sample]:
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sampler = Sampler(steps // samples, Path(folder), lines)
+            sampler = Sampler(steps // samples, Path(folder), lines, tell)
             trainer = Trainer(
                 accelerator="cpu",
                 devices=1,
@@ -170,11 +172,11 @@ def table(samples: list[Sample], seconds: float) -> str:
     heads = [f"{name} ({units[name]})" if name in units else name for name in names]
     rows = [[getattr(sample, name) for name in names] for sample in samples]
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "tensorboard"))
-    warm = samples[len(samples) // 10]
+    warm = samples[len(samples) // 4]
     lines = [
-        "# Soak",
-        "",
         f"{steps:,} optimizer steps of a real Trainer with the five callbacks and TensorBoard, an alarm at each.",
+        f"A detector keeps the {MOST_EVENTS:,} newest events, in memory and in the checkpoint: until both have"
+        " that many, both grow.",
         f"From step {warm.step:,} to the end: memory {samples[-1].rss - warm.rss:+.1f} MB, checkpoint"
         f" {samples[-1].state - warm.state:+.1f} KB, events kept {samples[-1].events - warm.events:+d},",
         f"console {samples[-1].lines - warm.lines:+d} lines for {samples[-1].found - warm.found:,} findings.",
@@ -199,7 +201,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the table goes")
     options, start = parser.parse_args(), time.perf_counter()
     torch.set_num_threads(1)
-    text = table(soak(options.steps), time.perf_counter() - start)
+    text = table(soak(options.steps, tell=print), time.perf_counter() - start)
     print(text)
     if options.out is not None:
         options.out.write_text(text, encoding="utf-8")

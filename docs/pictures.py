@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -24,10 +25,12 @@ from lightning_gradwatch.tensorboard.report import load, render
 from tests.docs.pages import blocks
 from tests.tensorboard import trained
 from tests.tensorboard.browser import Page, start
+from tests.tensorboard.conftest import get_json, start_server
 
 IMAGES = Path(__file__).parent / "images"
 MARGIN = 6  # pixels around what is shown
 WIDTH = 1180
+WINDOW = 1500, 1000  # of TensorBoard
 TIMELINE = "main > section:nth-of-type(2)"
 
 
@@ -37,6 +40,7 @@ def main() -> None:
     os.chdir(tempfile.mkdtemp())
     exec(tutorial, {})
     vanishing.train("sigmoid", vanishing.sigmoid_net())
+    vanishing.train("remedied", vanishing.remedied_net())
     trained.train(Path("runs"))
     relapses()
     driver = start()
@@ -48,6 +52,7 @@ def main() -> None:
         show(driver, "residual", "explosion-detector", TIMELINE, ".diagnosis.chosen", click=".marker")
         show(driver, "vanishing", "vanishing-detector", ".split .column:last-child")
         show(driver, "relapses", "lr-decay", TIMELINE)
+        tab(driver)
     finally:
         driver.quit()
 
@@ -90,6 +95,50 @@ def show(driver: Chrome, run: str, name: str, *selectors: str, click: str | None
     for i, part in enumerate(parts):
         picture.paste(part, (0, sum(above.height for above in parts[:i])))
     picture.quantize(128).save(IMAGES / f"{name}.png", optimize=True)
+
+
+def tab(driver: Chrome) -> None:
+    """Saves what TensorBoard shows of three runs."""
+    for name, run in (("residual", "residual"), ("sigmoid-10", "vanishing/sigmoid"), ("relu-10", "vanishing/remedied")):
+        shutil.copytree(Path("runs") / run / "version_0", Path("three") / name)
+    driver.set_window_size(*WINDOW)
+    server, url = start_server(Path("three"))
+    try:
+        page = Page(driver)
+        page.until(lambda: get_json(f"{url}data/plugins_listing")["gradwatch"]["enabled"])
+        page.open(f"{url}#gradwatch")
+        page.until(lambda: len(page.all(".card")) == 3)
+        choose(page, "residual", "light")
+        page.point(page.one(".marker")).perform()
+        page.one(".tip")
+        shoot(page, "tensorboard-overview")
+        choose(page, "residual", "dark")
+        page.point(page.one("canvas.heat")).click().perform()
+        shoot(page, "tensorboard-heatmap", below=".split")
+        choose(page, "sigmoid-10", "light")
+        shoot(page, "tensorboard-profile", below=".split")
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+def choose(page: Page, run: str, theme: str) -> None:
+    """Clicks on a run's card, in a theme."""
+    page.one(f"label:has(input[value={theme}])").click()
+    card = next(card for card in page.all(".card") if run in card.text)
+    page.point(card).click().perform()
+    page.until(lambda: run in page.one(".card[aria-pressed=true]").text)
+    page.one("canvas.heat")
+
+
+def shoot(page: Page, name: str, below: str | None = None) -> None:
+    """Saves what the window shows, from an element on."""
+    top = 0 if below is None else page.one(below).rect["y"] - 2 * MARGIN
+    page.driver.execute_script("document.scrollingElement.scrollTo(0, arguments[0])", top)
+    page.driver.switch_to.default_content()
+    seen = Image.open(io.BytesIO(page.driver.get_screenshot_as_png())).convert("RGB")
+    seen.quantize(256).save(IMAGES / f"{name}.png", optimize=True)
+    page.driver.switch_to.frame(page.all("iframe")[0])
 
 
 def around(box: dict[str, int]) -> tuple[int, int, int, int]:

@@ -5,9 +5,8 @@ Lightning catches nothing here, so that an error would break every Trainer of th
 While ``GRADWATCH`` is unset nothing is imported.
 """
 
+import os
 from typing import Any
-
-from lightning_gradwatch.environment import switch
 
 _told: set[str] = set()
 
@@ -23,7 +22,11 @@ def for_pytorch_lightning() -> list[Any]:
 
 
 def _make(namespace: str) -> list[Any]:
+    if not os.environ.get("GRADWATCH"):
+        return []
     try:
+        from lightning_gradwatch.environment import switch
+
         if not switch():
             return []
         from lightning_gradwatch.callbacks.autowatch import AutoWatch

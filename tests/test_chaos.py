@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks.chaos.plan import GradientFault, Plan, draw
 from benchmarks.chaos.run import run
+from lightning_gradwatch.callbacks.detector import Detector
+from lightning_gradwatch.callbacks.peer import Peer
 from lightning_gradwatch.callbacks.watch import Watch
 
 SEEDS = range(2000, 2200)
@@ -17,8 +19,13 @@ SAMPLE = [seed for seed in SEEDS if draw(seed).ranks == 1][:30]
 PAIRS = [pytest.param(seed, marks=pytest.mark.ddp) for seed in SEEDS if draw(seed).ranks == 2][:3]
 NAN = (GradientFault("nan", 5, 2, 0),)
 
+FOUND = {
+    "a clipper tells of hard clips, which are no findings": 179,
+    "a resumed run has nothing left to do": 861,
+}
 
-@pytest.mark.parametrize("seed", [*SAMPLE, *PAIRS])
+
+@pytest.mark.parametrize("seed", [*SAMPLE, *FOUND.values(), *PAIRS])
 def test_nothing_breaks_whatever_fails(seed):
     plan = draw(seed)
     assert run(plan) == [], plan
@@ -55,6 +62,11 @@ def test_a_swallowed_exception_is_noticed(monkeypatch):
 def test_an_event_that_nobody_hears_is_noticed(monkeypatch):
     monkeypatch.setattr("lightning_gradwatch.callbacks.deliver._tell_listeners", lambda *_: None)
     assert any("kept, but not heard" in sentence for sentence in run(calm(gradients=NAN)))
+
+
+def test_an_event_that_is_heard_and_not_kept_is_noticed(monkeypatch):
+    monkeypatch.setattr(Detector, "keep", Peer.keep)
+    assert any("heard, but not kept" in sentence for sentence in run(calm(max_norm=0.01)))
 
 
 def test_statistics_that_a_resume_loses_are_noticed(monkeypatch):

@@ -51,8 +51,6 @@ def table(results: list[tuple[Plan, list[str]]], seconds: float) -> str:
     bad = [(plan, broken) for plan, broken in results if broken]
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "lightning-gradwatch"))
     lines = [
-        "# Chaos",
-        "",
         f"{len(results):,} runs, each with faults drawn from its seed; broken invariants: **{len(bad)} runs**.",
         "",
         *HELD,
@@ -91,6 +89,8 @@ def main() -> int:
             results.append((plan, broken))
             for sentence in broken:
                 print(f"seed {plan.seed}: {sentence}", flush=True)
+            if len(results) % 100 == 0:
+                print(f"{len(results):,} of {options.runs:,} runs", flush=True)
     text = table(results, time.perf_counter() - start)
     print(text)
     if options.out is not None:

@@ -144,9 +144,10 @@ class User(Callback):
         self.heard: list[Any] = []
         self.bad: list[int] = []
         self.before: list[Any] = []
+        self.first: int | None = None
 
     @override
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # a run that is resumed at its end starts no training
         self.before = [event for callback in trainer.callbacks for event in getattr(callback, "events", [])]
 
     def on_gradient_event(self, trainer: Any, pl_module: Any, event: Any) -> None:
@@ -156,6 +157,7 @@ class User(Callback):
 
     @override
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.first = trainer.global_step if self.first is None else self.first
         pl_module.die("batch start")
 
     @override

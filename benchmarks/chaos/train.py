@@ -38,11 +38,13 @@ class Seen:
         error: Type and text of what the fit raised, or None.
         ours: Whether a line of ours stands in its traceback, below the hooks that Lightning calls.
         steps: Optimizer steps done.
+        own: Those of them that this process did.
         weights: All of them, at the end.
         bad: Steps after which a weight was not finite.
         kept: The detectors' events: kind, severity, step, layers.
         before: Those of them that came with a checkpoint.
         heard: What the user's callback and module heard, likewise.
+        unasked: Those of them that tell what a clipper or a rate did of its own accord, which no detector keeps.
         counts: Events by kind, the most that any callback has.
         said: The console's lines.
         tags: The last value of each tag, where the logger keeps them.
@@ -52,11 +54,13 @@ class Seen:
     error: tuple[str, str] | None = None
     ours: bool = False
     steps: int = 0
+    own: int = 0
     weights: list[float] = field(default_factory=list)
     bad: list[int] = field(default_factory=list)
     kept: list[tuple[Any, ...]] = field(default_factory=list)
     before: list[tuple[Any, ...]] = field(default_factory=list)
     heard: list[list[tuple[Any, ...]]] = field(default_factory=list)
+    unasked: list[tuple[Any, ...]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     tags: dict[str, float] | None = None
@@ -118,11 +122,13 @@ def train(plan: Plan, folder: Path, ckpt_path: Path | None = None) -> Seen:
         error=error,
         ours=ours_raised,
         steps=trainer.global_step,
+        own=0 if user.first is None else trainer.global_step - user.first,
         weights=torch.nn.utils.parameters_to_vector(module.parameters()).tolist(),
         bad=user.bad,
         kept=[fact(e) for callback in ours for e in getattr(callback, "events", [])],
         before=[fact(e) for e in user.before],
         heard=[[fact(e) for e in heard] for heard in (user.heard, module.heard)],
+        unasked=[fact(e) for e in user.heard if e.severity == "info" and e.prevented],
         counts={k: max(c.counts.get(k, 0) for c in ours) for c in ours for k in c.counts},
         said=lines.lines,
         tags=sink.tags if isinstance(sink, Memory) and not sink.raises else None,

@@ -59,7 +59,7 @@ class LRDecay(GradientCallback):
         gamma: The rate is multiplied by it each time, in (0, 1]; None for no schedule.
         every: ``"epoch"``, or a number of optimizer steps: when that is.
         on: Kinds of events that back off, of severity warning or alarm; empty for none. (YAML wants this key in
-            quotes.)
+            quotes, and has ``Key must be a string, got: True`` otherwise.)
         backoff: Factor of one event, in (0, 1).
         cooldown_steps: Optimizer steps after an event in which further ones change nothing.
         hold_steps: Optimizer steps at the lowered rate.

@@ -70,6 +70,7 @@ class Generations:
         self._finite: frozenset[str] = frozenset()
         self.sound(trainer, pl_module)
         if not self._take(self.good, trainer, pl_module):
+            self.close()
             raise GradwatchError(
                 "Rewind could not write the state of the run to its `dirpath`: the disk is full, or not to be written"
                 " to. Give another folder, or leave `dirpath` out to keep it in memory."

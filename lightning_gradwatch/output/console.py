@@ -15,7 +15,10 @@ from lightning_gradwatch.output.shield import Shield, logger
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ALARM: logging.ERROR}
 
 QUIET_STEPS = 500
-"""After so many steps without it, a cause is news again."""
+"""After so many steps without it, a cause is news again; from then on after twice as many, and so on.
+
+What keeps coming back is no news: in a million steps a cause is told at most eleven times.
+"""
 
 
 class Watched(Protocol):
@@ -31,6 +34,7 @@ class Console:
     def __init__(self) -> None:
         self._seen: Counter[tuple[object, ...]] = Counter()
         self._last: dict[tuple[object, ...], int] = {}
+        self._quiet: dict[tuple[object, ...], int] = {}
         self._shield = Shield()
 
     def is_news(self, event: GradientEvent, *, prints: bool, teller: Hashable = None) -> bool:
@@ -45,8 +49,9 @@ class Console:
             Whether it is the first of its cause, or the first after a long silence.
         """
         key = (teller, event.kind, event.severity, event.optimizer)
-        if event.step - self._last.get(key, event.step) > QUIET_STEPS:
-            self._seen[key] = 0
+        quiet = self._quiet.setdefault(key, QUIET_STEPS)
+        if event.step - self._last.get(key, event.step) > quiet:
+            self._seen[key], self._quiet[key] = 0, 2 * quiet
         self._last[key] = event.step
         self._seen[key] += 1
         count = self._seen[key]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, default_collate
 
 from lightning_gradwatch import AdaptiveClipper, ExplosionDetector
 from lightning_gradwatch.output import dump as dumping
@@ -22,9 +23,9 @@ from lightning_gradwatch.output.dump import DumpFolder, plain
 REPLAY = (Path(__file__).parents[2] / "docs" / "howto" / "replay.md").read_text(encoding="utf-8")
 
 
-def poisoned(kit, factors):
+def poisoned(kit, factors, batches=40):
     """The batches of `kit.rows`, some with their targets multiplied."""
-    loader = kit.rows(40)
+    loader = kit.rows(batches)
     y = loader.dataset.tensors[1]
     for batch, factor in factors.items():
         y[8 * batch : 8 * batch + 8] *= factor
@@ -140,6 +141,26 @@ def test_a_resumed_run_goes_on_counting(kit, tmp_path):
     loader = kit.column([1.0, math.nan, 1.0, math.nan, 8.0])
     kit.fit(kit.Lever(), [second], steps=5, loader=loader, ckpt_path=tmp_path / "a.ckpt")
     assert [path.name[:22] for path in (tmp_path / "kept").iterdir()] == ["step_00000004_explosio"]
+
+
+def test_what_is_not_kept_as_it_was_is_told(kit, tmp_path, said):
+    Pair = namedtuple("Pair", "x y")
+    rows = poisoned(kit, {2: math.nan})
+    loader = DataLoader(rows.dataset, batch_size=8, collate_fn=lambda batch: Pair(*default_collate(batch)))
+    kit.fit(kit.net(), [ExplosionDetector(dump_dir=tmp_path)], steps=4, loader=loader)
+    (path,) = tmp_path.iterdir()
+    (sentence,) = torch.load(path, weights_only=True)["changed"]
+    assert "Pair and is a tuple here" in sentence
+    assert f"[gradwatch] {sentence}" in said()
+
+
+def test_of_very_many_batches_for_one_step_the_last_64_are_kept(kit, tmp_path):
+    detector = ExplosionDetector(dump_dir=tmp_path)
+    kit.fit(kit.net(), [detector], steps=1, loader=poisoned(kit, {69: math.nan}, 70), accumulate_grad_batches=70)
+    (path,) = tmp_path.iterdir()
+    dump = torch.load(path, weights_only=True)
+    assert [batch["batch_idx"] for batch in dump["batches"]] == list(range(6, 70))
+    assert dump["batches_lost"] == 6
 
 
 def test_nothing_is_kept_unless_asked_for(kit, tmp_path, monkeypatch):

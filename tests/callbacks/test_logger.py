@@ -80,6 +80,13 @@ def test_the_epochs_mean_and_maximum(kit):
     }
 
 
+def test_a_long_epoch_has_its_mean_and_maximum_too(kit):
+    log = kit.Memory()
+    kit.pull([float(norm) for norm in range(1, 601)], [GradientNormLogger()], logger=log)
+    assert log.points["grad_norm_epoch/total_mean"] == {599: pytest.approx(300.5)}
+    assert log.points["grad_norm_epoch/total_max"] == {599: 600.0}
+
+
 def test_the_largest_entry_is_looked_for_at_logged_steps_only(kit):
     log = kit.Memory()
     kit.pull([9.0, 5.0, 3.0, 1.0], [GradientNormLogger(every_n_steps=2)], logger=log)  # entries of half the norm

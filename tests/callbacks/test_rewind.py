@@ -547,6 +547,28 @@ def test_a_rewind_at_the_end_of_an_epoch_saves_what_the_last_step_ruined(kit, tm
     assert all(value.isfinite().all() for value in weights.values())
 
 
+def test_what_somebody_ruins_between_two_epochs_is_put_back_before_the_next(kit):
+    class Between(kit.pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            if trainer.current_epoch == 0:
+                pl_module.net[0].weight.data.fill_(math.nan)
+
+    back, module = rewind(), kit.net()
+    kit.fit(module, [Between(), back, ExplosionDetector()], -1, loader=kit.rows(12), max_epochs=2)
+    assert back.rewinds == [(12, 5)]
+    assert kit.flat(module).isfinite().all()
+
+
+def test_a_disk_that_takes_nothing_at_all_is_an_error_at_the_start(kit, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(GradwatchError, match="could not write the state of the run to its `dirpath`"):
+        kit.fit(kit.net(), [rewind(dirpath=str(tmp_path)), ExplosionDetector()], 20)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bad_argument_is_refused():
     with pytest.raises(TypeError, match="`dirpath` must be a folder or None, got 3"):
         Rewind(dirpath=3)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, GradientExplosionError
+from lightning_gradwatch.callbacks.budget import SkipBudget
 
 NAN, INF = math.nan, math.inf
 OPTIMIZERS = {
@@ -96,6 +97,17 @@ def test_more_than_50_within_1000_steps_abort(kit):
     with pytest.raises(GradientExplosionError, match="50 of the last 1000 steps were skipped already") as caught:
         kit.pull([1.0, NAN] * 60, [ExplosionDetector()])
     assert caught.value.event.step == 101  # the 51st
+
+
+def test_50_in_any_1000_steps_never_abort():
+    budget, verdicts = SkipBudget(max_skips=20), []
+    for step in range(3000):
+        budget.next_step()
+        if step % 20 == 0:
+            verdicts.append(budget.nonfinite()[0])
+        else:
+            budget.sound()
+    assert verdicts == ["skip"] * 150
 
 
 def test_the_clipper_counts_its_skips_too(kit):

@@ -121,6 +121,7 @@ def test_residual_paths_without_normalisation_pile_up_the_signal():
     assert of("explosion", scales=scales, residual=True, setup=BARE) == (text, 22, ())
     assert of("explosion", scales=scales, residual=True) is None
     assert of("explosion", scales=scales, setup=BARE) is None
+    assert of("explosion", scales=[Scale(str(i), 1.01**i, 1.0) for i in range(30)], residual=True, setup=BARE) is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """What all laws must do."""
 
 import copy
+import inspect
 import io
 import json
 import math
@@ -293,3 +294,17 @@ def test_the_command_line_can_build_each_law(law, arguments):
     given = {"class_path": f"{law.__module__}.{law.__name__}", "init_args": arguments}
     built = parser.instantiate(parser.parse_args([f"--law={json.dumps(given)}"])).law
     assert repr(built) == repr(law(**arguments))
+
+
+DEFAULTS = {
+    NormClip: {"max_norm": 1.0, "target_norm": None},
+    ValueClip: {"value": 1.0},
+    PercentileClip: {"percentile": 50.0, "factor": 2.0, "window": 512},
+    ZScoreClip: {"z": 3.0, "alpha": 0.98, "warmup_steps": 50, "max_norm": None},
+    UnitwiseClip: {"clipping": 0.01, "eps": 1e-3, "exclude": None},
+}
+
+
+@pytest.mark.parametrize(("law", "defaults"), DEFAULTS.items(), ids=lambda given: getattr(given, "__name__", ""))
+def test_the_defaults_are_the_documented_ones(law, defaults):
+    assert {name: argument.default for name, argument in inspect.signature(law).parameters.items()} == defaults

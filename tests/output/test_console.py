@@ -31,6 +31,14 @@ def test_a_long_silence_makes_it_news_again():
     assert news(Console(), [0, 500, 1000, 1501]) == [0, 1501]
 
 
+def test_what_keeps_coming_back_must_stay_away_for_twice_as_long_each_time():
+    assert news(Console(), range(0, 20_000, 600)) == [0, 600]
+    assert news(Console(), range(0, 1_000_000, 70_000)) == [70_000 * i for i in range(9)]
+    steps = [sum(501 * 2**i for i in range(n)) for n in range(11)]
+    assert news(Console(), steps) == steps
+    assert steps[-1] < 1_000_000 < 2 * steps[-1]
+
+
 def test_powers_of_ten_are_counted_aloud(said):
     news(Console(), range(1000))
     assert [line.partition("finding ")[2] for line in said().splitlines() if "of this kind" in line] == [

@@ -137,6 +137,15 @@ def test_the_picture_has_a_cell_for_each_layer_and_step(board):
     assert cells(image, rows=2, columns=3) == [[BLUE, YELLOW, PINK], [YELLOW, BLUE, GREY]]
 
 
+def test_a_picture_without_any_finite_norm_is_drawn_too(board):
+    log = writer.Writer([board])
+    log.record(snapshot(0, [math.nan, 0.0]), None, None, total_clipped=1.0)
+    log.flush()
+    (picture,) = read(board).Images(PICTURE)
+    image = Image.open(io.BytesIO(picture.encoded_image_string))
+    assert cells(image, rows=2, columns=1) == [[PINK], [GREY]]
+
+
 def test_the_picture_of_many_layers_and_steps_is_no_larger(board):
     log = writer.Writer([board])
     for step in range(600):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_gradwatch.events import EventKind
-from lightning_gradwatch.rules import explosion_rules, vanishing_rules
+from lightning_gradwatch.rules import RuleSet, explosion_rules, vanishing_rules
+from lightning_gradwatch.rules.look import Learner, Look
 from lightning_gradwatch.snapshot import Layout
 
 NAN, INF = math.nan, math.inf
@@ -218,6 +219,42 @@ def test_memory_follows_names_when_parameters_come_and_go(lab):
     steps += [lab.snapshot(more, [1.0, 1.0, 0.0], step=i) for i in range(30, 60)]
     events = lab.play(rules, steps)
     assert [(event.kind.value, event.step, event.layers) for event in events] == [("dead", 49, ("c",))]
+
+
+class Failing(Learner):
+    """A rule that learns from looks, and fails at both."""
+
+    def learn(self, look):
+        raise RuntimeError("no look")
+
+    def judge(self, snapshot):
+        raise RuntimeError("no verdict")
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state): ...
+
+
+def failing():
+    whole = explosion_rules()
+    return RuleSet({"failing": Failing(), **whole.rules}, whole.losses)
+
+
+def test_a_rule_that_fails_is_named_and_the_others_go_on(lab):
+    rules, whole, failures = failing(), lab.snapshot(lab.stack(1), [NAN]), []
+    rules.learn(Look(0, {}, None), lambda *failure: failures.append(failure))
+    found = [name for name, _ in rules.findings(whole, whole, lambda *failure: failures.append(failure))]
+    assert [(rule, str(error)) for rule, error in failures] == [("failing", "no look"), ("failing", "no verdict")]
+    assert found == ["nonfinite"]
+
+
+def test_in_a_plain_loop_what_a_rule_raises_is_raised(lab):
+    rules = failing()
+    with pytest.raises(RuntimeError, match="no verdict"):
+        rules.judge(lab.snapshot(lab.stack(1), [1.0]))
+    with pytest.raises(RuntimeError, match="no look"):
+        rules.learn(Look(0, {}, None))
 
 
 def test_a_state_without_a_rule_starts_that_rule_afresh(lab):

@@ -36,6 +36,11 @@ def test_three_steps_in_a_row_in_a_third_of_the_matrices_are_a_warning(lab):
     assert played(lab, [[0.5] * 3] * 10) == []
 
 
+def test_matrices_that_start_at_next_to_nothing_are_judged_ten_steps_after_they_found_their_size(lab):
+    weights = [1e-3] * 20 + [2.0] * 40
+    assert played(lab, [[0.6] * 3] * 60, weights=weights) == [("update_too_large", "warning", 32)]
+
+
 def test_it_is_an_alarm_where_the_loss_does_not_improve(lab):
     row = [0.6] * 3
     good = [[1e-3] * 3] * 100

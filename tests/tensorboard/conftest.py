@@ -186,23 +186,31 @@ def serve() -> Iterator[Callable[..., str]]:
     servers = []
 
     def start(logdir: Path, load_fast: str = "auto", *, installed: bool = False) -> str:
-        options = ["--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0", f"--load_fast={load_fast}"]
-        program = ["-m", "tensorboard.main"] if installed else ["-c", _SERVER]
-        command = [sys.executable, *program, *options, "--reload_interval", "1"]
-        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        server, url = start_server(logdir, load_fast, installed=installed)
         servers.append(server)
-        assert server.stderr is not None
-        said = ""
-        while not (found := re.search(r"http://127\.0\.0\.1:\d+/", said)):
-            line = server.stderr.readline()
-            assert line, said
-            said += line
-        return found[0]
+        return url
 
     yield start
     for server in servers:
         server.terminate()
         server.communicate()
+
+
+def start_server(
+    logdir: Path, load_fast: str = "auto", *, installed: bool = False
+) -> tuple[subprocess.Popen[str], str]:
+    """A TensorBoard, as it is installed or as it is in this checkout, and its address."""
+    options = ["--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0", f"--load_fast={load_fast}"]
+    program = ["-m", "tensorboard.main"] if installed else ["-c", _SERVER]
+    command = [sys.executable, *program, *options, "--reload_interval", "1"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    said = ""
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+/", said)):
+        line = server.stderr.readline()
+        assert line, said
+        said += line
+    return server, found[0]
 
 
 def get_json(url: str) -> Any:
