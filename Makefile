@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test coverage docs bench zoo rescue harm sweep mutants chaos soak format frontend clean
+.PHONY: help demo test coverage docs bench scale zoo rescue harm sweep mutants chaos soak format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make coverage  all tests, and which lines and branches of the package they reach; under 95 % is an error'
 	@echo 'make docs    build the documentation into build/docs; a warning is an error'
 	@echo 'make bench   measure what the callbacks add to a step'
+	@echo 'make scale   simulate what watching sends on 16,384 ranks (half a minute)'
 	@echo 'make zoo     measure detection and false alarms on 238 sick and healthy runs (a quarter of an hour)'
 	@echo 'make rescue  train runs that die under every clipper, and count who rescues them'
 	@echo 'make harm    what our callbacks do to the final loss of the healthy runs of the zoo'
@@ -49,6 +50,10 @@ docs: $(VENV)/.dev
 # Seven minutes on a quiet machine. On a busy one the ratios hold, with a wider spread; the times do not.
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead --out benchmarks/results/overhead.md
+
+# The collectives of 7 B, 70 B and 1 T parameters on 8, 512 and 16,384 ranks, counted.
+scale: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.md
 
 # Every sick and healthy run, three seeds, on two cores. Fails if an outcome contradicts its label.
 zoo: $(VENV)/.dev

@@ -88,7 +88,7 @@ def _norms(group: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
         return [torch.linalg.vector_norm(t, dtype=wide) for t in group]
     if wide == own:
         return _foreach_norm(group, 2)
-    large = [not t.is_cuda and t.numel() > _PIECE for t in group]
+    large = [t.is_cpu and t.numel() > _PIECE for t in group]
     others = [t for t, is_large in zip(group, large, strict=True) if not is_large]
     found = iter(_foreach_norm(others, 2, dtype=wide) if others else ())
     return [_norm_by_pieces(t, wide) if is_large else next(found) for t, is_large in zip(group, large, strict=True)]

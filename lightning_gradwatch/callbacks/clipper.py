@@ -141,7 +141,9 @@ class AdaptiveClipper(GradientCallback):
                 record.elementwise.append((law, members))
         watch, most = record.watch, self.max_update_ratio
         if most is not None and not watch.is_engine and is_bounded(watch.optimizer.param_groups):
-            record.bounds.append(self._bound(watch, most))
+            record.bounds.append(bound := self._bound(watch, most))
+            if bound.hot:
+                watch.weigh_next()
         if record.snapshot is not None:
             self._skip_nonfinite(record, record.snapshot)
 

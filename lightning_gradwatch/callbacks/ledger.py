@@ -68,6 +68,10 @@ class Ledger:
         ]
         self.forget()
 
+    def weigh_next(self) -> None:
+        """Has the norms of the weights measured at the next step."""
+        self._weights_due = 0
+
     def forget(self) -> None:
         """The weights are other ones now: what was measured of them says nothing any more."""
         self.probe.clear()

@@ -23,6 +23,9 @@ USUAL_LIMIT = 0.3
 UNBEARABLE = 1.0
 """A step as long as the weights themselves replaces them: the learning rate is far too high for that layer."""
 
+ORDINARY = 4.0
+"""Times the least size: smaller weights may well be replaced by such of this size, as a linear model's are."""
+
 FIRST_STEP = 1e-3
 """The first relative update of a layer in trouble: what healthy runs typically have."""
 
@@ -60,11 +63,11 @@ class UpdateLimit:
     are needed, so it holds from the first one. Up to `limit` nothing is touched. Beyond it ``limit**2 / ratio`` is
     left: the further off, the less, as in ZClip's reciprocal clipping.
 
-    A ratio of 1 or more, a step as long as the weights themselves, tells that the rate is far too high for the layer,
-    and that clipping single steps will not do: what is left of each still is as large as the limit, so the weights are
-    thrown about, and units die. From then on the layer is in trouble, and its rate is the user's times
-    ``reach / (|w| * sqrt(sum(ratio**2)))``, if that is lower: the rate of DoG, which is known to suit whatever the
-    right one is. `reach` is the longest way that the weights have come since, ``sqrt(||w|**2 - |w_0|**2|)`` at each
+    A ratio of 1 or more, a step as long as the weights themselves, and as ordinary ones (two times the root of the
+    number of rows), tells that the rate is far too high for the layer, and that clipping single steps will not do: what
+    is left of each still is as large as the limit, so the weights are thrown about, and units die. From then on the
+    layer is in trouble, and its rate is the user's times ``reach / (|w| * sqrt(sum(ratio**2)))``, if that is lower: the
+    rate of DoG, which is known to suit whatever the right one is. `reach` is the longest way that the weights have come since, ``sqrt(||w|**2 - |w_0|**2|)`` at each
     measurement, from 0.001 of their norm on: short steps at first, longer ones as soon as these lead somewhere. At most
     a third of the limit is left. The sum forgets 0.2 % per step, so that the user's rate comes back; trouble is over
     when it has. One or two large steps with 5 others after them were bad batches: those others are left as they are.
@@ -79,10 +82,14 @@ class UpdateLimit:
 
     Args:
         limit: Largest relative update that passes untouched, above 0.
+
+    Attributes:
+        hot: Whether a layer is in trouble, as far as the host knows; then each step its weights are worth a look.
     """
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
+        self.hot = False
         self._layout: Layout | None = None
         self._saved: dict[str, list[float]] = {}
 
@@ -97,7 +104,7 @@ class UpdateLimit:
         if layout is self._layout:
             return
         self._saved = self.state_dict()
-        self._layout, self._hot = layout, bool(self._saved)
+        self._layout, self.hot = layout, bool(self._saved)
         self._weights: Floats | Tensor | None = None
         self._inverse: Tensor | None = None
         chosen = torch.zeros(len(layout.names), dtype=torch.float64)
@@ -136,10 +143,10 @@ class UpdateLimit:
             return self._bound(norms * slope)
         ratios: Floats = norms * slope.numpy()
         largest = ratios.max(initial=0.0)
-        if not largest < np.inf or (largest <= self._screen and not self._hot):
+        if not largest < np.inf or (largest <= self._screen and not self.hot):
             return None
         factors = self._bound(torch.from_numpy(ratios)).numpy()
-        self._hot = bool(self._memory.any())
+        self.hot = bool(self._memory.any())
         return factors if factors.min() < 1.0 else None
 
     def state_dict(self) -> dict[str, list[float]]:
@@ -161,22 +168,23 @@ class UpdateLimit:
             for name in ("_chosen", "_group_of", "_layer_of", "_inside", "_least", "_memory"):
                 setattr(self, name, getattr(self, name).to(device, non_blocking=True))
             known = torch.as_tensor(weights).to(self._least.device, self._least.dtype)
-            self._weigh(torch.maximum(self._joint(known), self._least))
+            self._weigh(self._joint(known))
         if self._inverse is not None and rates != self._rates:
             self._rates = rates
             of_group = torch.tensor(rates, dtype=torch.float64).to(device, non_blocking=True)
             self._slope = self._inverse * of_group[self._group_of]
         return None if self._inverse is None else self._slope
 
-    def _weigh(self, sizes: Tensor) -> None:
+    def _weigh(self, norms: Tensor) -> None:
         """Takes in the norms of the layers' weights [L], and how far those in trouble have come."""
+        sizes = torch.maximum(norms, self._least)
         self._over_sizes = 1.0 / sizes
         self._inverse = self._chosen * self._over_sizes[self._layer_of]
-        none = torch.zeros_like(sizes)
-        self._fresh = torch.stack([none, FIRST_STEP * sizes, sizes, none, none])
-        start = self._memory[_Row.START]
-        come = (sizes.square() - start.square()).abs().sqrt()
-        reach = torch.where(start > 0, torch.maximum(self._memory[_Row.REACH], come), 0.0)
+        self._unbearable = (ORDINARY * self._least / sizes).clamp(min=max(UNBEARABLE, self._limit))
+        none = torch.zeros_like(norms)
+        self._fresh = torch.stack([none, FIRST_STEP * sizes, norms, none, none])
+        come = (norms.square() - self._memory[_Row.START].square()).abs().sqrt()
+        reach = torch.where(self._memory[_Row.ENERGY] > 0, torch.maximum(self._memory[_Row.REACH], come), 0.0)
         self._memory = torch.cat([self._memory[: _Row.REACH], reach[None], self._memory[_Row.START :]])
 
     def _joint(self, values: Tensor) -> Tensor:
@@ -188,14 +196,15 @@ class UpdateLimit:
         finite = ratios.isfinite().all()
         by_layer = self._joint(ratios)
         large = by_layer > self._limit
-        new = (by_layer >= max(UNBEARABLE, self._limit)) & (self._memory[_Row.START] == 0)
+        old = self._memory[_Row.ENERGY] > 0
+        new = (by_layer >= self._unbearable) & ~old
         energy, reach, start, beyond, quiet = torch.where(new, self._fresh, self._memory)
         counted = by_layer.clamp(max=WINSOR * self._limit)
         energy = torch.addcmul(KEEP**2 * energy, counted, counted)
         beyond, quiet = beyond + large, (quiet + 1.0) * ~large
         rate = reach * self._over_sizes * energy.rsqrt()
         sure = beyond >= FEW
-        trouble = (start > 0) & (large | ((rate < 1.0) & (sure | (quiet < QUIET))))
+        trouble = (old | new) & (large | ((rate < 1.0) & (sure | (quiet < QUIET))))
         memory = torch.where(trouble, torch.stack([energy, reach, start, beyond, quiet]), 0.0)
         self._memory = torch.where(finite, memory, self._memory)
         once = (self._limit / by_layer).square()
