@@ -67,10 +67,11 @@ class UpdateLimit:
     number of rows), tells that the rate is far too high for the layer, and that clipping single steps will not do: what
     is left of each still is as large as the limit, so the weights are thrown about, and units die. From then on the
     layer is in trouble, and its rate is the user's times ``reach / (|w| * sqrt(sum(ratio**2)))``, if that is lower: the
-    rate of DoG, which is known to suit whatever the right one is. `reach` is the longest way that the weights have come since, ``sqrt(||w|**2 - |w_0|**2|)`` at each
-    measurement, from 0.001 of their norm on: short steps at first, longer ones as soon as these lead somewhere. At most
-    a third of the limit is left. The sum forgets 0.2 % per step, so that the user's rate comes back; trouble is over
-    when it has. One or two large steps with 5 others after them were bad batches: those others are left as they are.
+    rate of DoG, which is known to suit whatever the right one is. `reach` is the longest way that the weights have come
+    since, ``sqrt(||w|**2 - |w_0|**2|)`` at each measurement, from 0.001 of their norm on: short steps at first, longer
+    ones as soon as these lead somewhere. At most a third of the limit is left. The sum forgets 0.2 % per step, so that
+    the user's rate comes back; trouble is over when it has. One or two large steps with 5 others after them were bad
+    batches: those others are left as they are.
 
     Not bounded are optimizers that divide by the size of the gradients, such as Adam: to them a smaller gradient is all
     the same. `LRDecay` lowers their rate instead.

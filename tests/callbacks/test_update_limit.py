@@ -16,6 +16,7 @@ from lightning_gradwatch import (
     ZScoreClip,
 )
 from lightning_gradwatch.callbacks.watch import Watch
+from lightning_gradwatch.meter import Meter
 
 LEARNING = {"default": {}, "zscore": {"law": ZScoreClip()}, "percentile": {"law": PercentileClip()}}
 EXACT = {
@@ -82,6 +83,16 @@ def test_statistics_are_fed_with_norms_before_the_bound(kit):
     clipper = AdaptiveClipper()
     kit.pull([1e3] * 3, [clipper])
     assert clipper.state_dict()["laws"][0, 0]["warmup"] == [1e3] * 3
+
+
+def test_how_far_a_layer_in_trouble_has_come_is_seen_at_each_step(kit, monkeypatch):
+    weighed = []
+    measure = Meter.weight_norms
+    monkeypatch.setattr(Meter, "weight_norms", lambda meter, of=None: weighed.append(1) or measure(meter, of))
+    kit.fit(kit.Lever(), [AdaptiveClipper()], 8, kit.column([2.0] * 8))
+    calm = len(weighed)
+    kit.fit(kit.Lever(), [AdaptiveClipper()], 8, kit.column([400.0] * 8))
+    assert (calm, len(weighed) - calm) == (1, 7)  # of the first step it is known after the second begins
 
 
 def test_a_resumed_run_remembers_which_layers_were_beyond(kit, tmp_path):

@@ -94,6 +94,26 @@ def test_a_step_that_the_weights_can_hardly_bear_is_not_remembered():
     assert bound.state_dict() == {}
 
 
+def test_weights_that_are_smaller_than_ordinary_ones_may_be_replaced():
+    bound = limit()
+    small = np.array([1.0, 0.0, 6.0, 0.0])  # ordinary are 2 * sqrt(4 rows)
+    assert factors(bound, [2 * 3.9, 0, 1.0, 0], weights=small)[0] == pytest.approx((0.3 / 3.9) ** 2)
+    assert bound.state_dict() == {}
+    assert factors(bound, [2 * 4.1, 0, 1.0, 0], weights=small)[0] == pytest.approx(0.001 / 4.1)
+    assert list(bound.state_dict()) == ["a"]
+
+
+def test_weights_of_less_than_the_least_size_come_somewhere_too():
+    bound = limit()
+    start, now = (
+        np.array([0.30, 0.0, 6.0, 0.0]),
+        np.array([0.31, 0.0, 6.0, 0.0]),
+    )  # the least size is 0.5 * sqrt(4 rows)
+    assert factors(bound, [2 * 4.5, 0, 1.0, 0], weights=start)[0] == pytest.approx(0.001 / 4.5)
+    left = factors(bound, [2 * 4.5, 0, 1.0, 0], weights=now)[0]
+    assert left == pytest.approx((0.31**2 - 0.30**2) ** 0.5 / (4.5 * (1 + 0.998**2) ** 0.5))
+
+
 def test_after_one_unbearable_step_the_others_are_left_alone_and_it_is_forgotten():
     bound = limit()
     assert lefts(bound, [4.5, *[0.2] * 4]) == pytest.approx([0.001, *[0.2] * 4])
