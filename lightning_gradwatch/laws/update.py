@@ -23,8 +23,10 @@ USUAL_LIMIT = 0.3
 UNBEARABLE = 1.0
 """A step as long as the weights themselves replaces them: the learning rate is far too high for that layer."""
 
-ORDINARY = 4.0
-"""Times the least size: smaller weights may well be replaced by such of this size, as a linear model's are."""
+ORDINARY = 2 * 2**0.5
+"""Times the least size: that of He's initialisation. Smaller weights may well be replaced by such of this size, as a
+linear model's are.
+"""
 
 FIRST_STEP = 1e-3
 """The first relative update of a layer in trouble: what healthy runs typically have."""
@@ -63,15 +65,15 @@ class UpdateLimit:
     are needed, so it holds from the first one. Up to `limit` nothing is touched. Beyond it ``limit**2 / ratio`` is
     left: the further off, the less, as in ZClip's reciprocal clipping.
 
-    A ratio of 1 or more, a step as long as the weights themselves, and as ordinary ones (two times the root of the
-    number of rows), tells that the rate is far too high for the layer, and that clipping single steps will not do: what
-    is left of each still is as large as the limit, so the weights are thrown about, and units die. From then on the
-    layer is in trouble, and its rate is the user's times ``reach / (|w| * sqrt(sum(ratio**2)))``, if that is lower: the
-    rate of DoG, which is known to suit whatever the right one is. `reach` is the longest way that the weights have come
-    since, ``sqrt(||w|**2 - |w_0|**2|)`` at each measurement, from 0.001 of their norm on: short steps at first, longer
-    ones as soon as these lead somewhere. At most a third of the limit is left. The sum forgets 0.2 % per step, so that
-    the user's rate comes back; trouble is over when it has. One or two large steps with 5 others after them were bad
-    batches: those others are left as they are.
+    A ratio of 1 or more, a step as long as the weights themselves, and as those of He's initialisation (the root of
+    twice the number of rows), tells that the rate is far too high for the layer, and that clipping single steps will
+    not do: what is left of each still is as large as the limit, so the weights are thrown about, and units die. From
+    then on the layer is in trouble, and its rate is the user's times ``reach / (|w| * sqrt(sum(ratio**2)))``, if that
+    is lower: the rate of DoG, which is known to suit whatever the right one is. `reach` is the longest way that the
+    weights have come since, ``sqrt(||w|**2 - |w_0|**2|)`` at each measurement, from 0.001 of their norm on: short steps
+    at first, longer ones as soon as these lead somewhere. At most a third of the limit is left. The sum forgets 0.2 %
+    per step, so that the user's rate comes back; trouble is over when it has. One or two large steps with 5 others
+    after them were bad batches: those others are left as they are.
 
     Not bounded are optimizers that divide by the size of the gradients, such as Adam: to them a smaller gradient is all
     the same. `LRDecay` lowers their rate instead.

@@ -96,10 +96,10 @@ def test_a_step_that_the_weights_can_hardly_bear_is_not_remembered():
 
 def test_weights_that_are_smaller_than_ordinary_ones_may_be_replaced():
     bound = limit()
-    small = np.array([1.0, 0.0, 6.0, 0.0])  # ordinary are 2 * sqrt(4 rows)
-    assert factors(bound, [2 * 3.9, 0, 1.0, 0], weights=small)[0] == pytest.approx((0.3 / 3.9) ** 2)
+    small = np.array([1.0, 0.0, 6.0, 0.0])  # ordinary are sqrt(2 * 4 rows)
+    assert factors(bound, [2 * 2.8, 0, 1.0, 0], weights=small)[0] == pytest.approx((0.3 / 2.8) ** 2)
     assert bound.state_dict() == {}
-    assert factors(bound, [2 * 4.1, 0, 1.0, 0], weights=small)[0] == pytest.approx(0.001 / 4.1)
+    assert factors(bound, [2 * 2.9, 0, 1.0, 0], weights=small)[0] == pytest.approx(0.001 / 2.9)
     assert list(bound.state_dict()) == ["a"]
 
 
