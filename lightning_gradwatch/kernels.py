@@ -99,8 +99,9 @@ def _norm_by_pieces(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
     A piece at a time is converted, so that there is no second copy of the gradient.
     """
-    pieces = tensor.split(max(1, _PIECE * len(tensor) // tensor.numel()))
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(piece.to(dtype)) for piece in pieces]))
+    pieces = torch.split(tensor, max(1, _PIECE * len(tensor) // tensor.numel()))
+    norms: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.to(dtype)) for p in pieces]))
+    return norms
 
 
 def _grouped(tensors: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[int]]:

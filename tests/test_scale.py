@@ -12,8 +12,7 @@ from benchmarks import scale
 @pytest.mark.parametrize("ranks", [2, 4096])
 @pytest.mark.parametrize("width", [4, 2000])
 def test_two_numbers_a_parameter_at_each_step_and_two_smaller_ones_now_and_then(ranks, width):
-    shapes = [(f"layers.{i}.weight", (width, width)) for i in range(7)]
-    found = scale.simulated(shapes, ranks)
+    found = scale.simulated([(f"layers.{i}.weight", (width, width)) for i in range(7)], ranks)
     sampled = 7 if width == 4 else 1  # a weight of 8 MB fills a sample: its whole size counts, which all ranks know
     assert found.payload == pytest.approx(8 * (2 * 7 + 7 / 10 + sampled / 10))
     assert found.collectives == pytest.approx(1.2)
