@@ -125,7 +125,7 @@ def survives(mutant: Mutant) -> bool:
 
 
 def passes(mutant: Mutant, tests: Sequence[Path]) -> bool:
-    """Whether these tests pass on it. In a fork, which has imported all but the package."""
+    """Whether these tests pass on it. In a fork, which has imported all but the package and its tests."""
     if not tests:
         return True
     child = os.fork()
@@ -134,7 +134,10 @@ def passes(mutant: Mutant, tests: Sequence[Path]) -> bool:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
-        for name in [name for name in sys.modules if name.partition(".")[0] == "lightning_gradwatch"]:
+        own = tuple(str(ROOT / folder) for folder in ("lightning_gradwatch", "tests"))
+        for name in [
+            name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(own)
+        ]:
             del sys.modules[name]
         sys.meta_path.insert(0, _Finder(mutant))
         rewrite = "ignore::pytest.PytestAssertRewriteWarning"  # of hypothesis, which is imported already
