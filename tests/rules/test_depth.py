@@ -146,6 +146,15 @@ def test_a_matrix_is_starved_that_is_low_at_most_of_the_looks(lab, bad, found):
     assert len(events) == found
 
 
+def test_a_relapse_is_told_after_fewer_looks_while_the_last_time_is_not_forgotten(lab):
+    def relapse(well):  # looks without a low matrix, between two times with
+        return lambda i: [1.0 if 200 <= i < 200 + 5 * well else 1e-4] * 5 + [1.0] * 5
+
+    for well, looks in ((16, 3), (21, 4)):  # 0.8**16 of what was is left, or less than a hundredth
+        _, again = vanishing(lab, relapse(well), FLAT)
+        assert again.step == 200 + 5 * (well + looks) - 1
+
+
 def test_layers_that_starve_towards_the_output_are_told_the_other_way(lab):
     (event,) = vanishing(lab, profile(5.0, 10), FLAT)
     assert event.message.startswith("gradient shrinks x0.2 per layer from net.0 (2e6) to net.9 (1)")
