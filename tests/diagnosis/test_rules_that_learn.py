@@ -47,14 +47,15 @@ def time(value):
 
 
 @pytest.mark.parametrize(
-    ("rule", "value", "kind", "step", "verb"),
+    ("rule", "value", "kind", "step", "verb", "remedy"),
     [
-        (VanishingInTime, -8.0, "vanishing_in_time", 99, "shrinks x1e-8"),
-        (ExplodingInTime, 8.0, "explosion", 49, "grows x1e8"),
+        (VanishingInTime, -8.0, "vanishing_in_time", 99, "shrinks x1e-8", "GW-03"),
+        (ExplodingInTime, 8.0, "explosion", 49, "grows x1e8", "GW-04"),
     ],
 )
-def test_a_lasting_profile_without_progress_is_one_alarm(rule, value, kind, step, verb):
+def test_a_lasting_profile_without_progress_is_one_alarm(rule, value, kind, step, verb, remedy):
     (event,), _ = played(rule, time(value), FLAT)
+    assert event.remedies[0].id == remedy
     assert (event.kind, event.severity, event.step, event.layers) == (kind, "alarm", step, ("rnn",))
     assert event.message.startswith(
         f"gradient through time {verb} from the last tenth of the sequence to the first in rnn"
@@ -115,6 +116,14 @@ def test_units_that_recover_are_not_reported():
     )
     assert events == []
     assert asked == [49, 54, 59, 64, 69, 99, 149, 199]
+
+
+@pytest.mark.parametrize(("between", "events"), [(0.75, 1), (0.65, 2)])
+def test_saturation_is_told_again_only_after_all_units_were_well_below_the_share(between, events):
+    def looks(i, wanted):
+        return Look(i, {}, {"rnn": between if 80 < i <= 200 else 0.95}) if wanted else None
+
+    assert len(played(Saturated, looks, FLAT * 2)[0]) == events
 
 
 @pytest.mark.parametrize(("rule", "looks"), [(VanishingInTime, time(-8.0)), (Saturated, full(0.95))])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_gradwatch import AdaptiveClipper, LRDecay
 from lightning_gradwatch.laws import RateLimit, UpdateLimit
 from lightning_gradwatch.snapshot import Layout
 
@@ -31,6 +32,13 @@ def factors(bound, norms, settings=SGD, weights=WEIGHTS, scale=1.0):
 
 def test_up_to_the_limit_nothing_is_touched():
     assert limit().factors(np.array([4.7, 0.0, 3.5, 0.0]), WEIGHTS, SGD) is None  # 0.5 * 4.8 / 8 = 0.3
+
+
+def test_the_limit_that_nobody_gives_is_three_tenths_of_the_weights():
+    for most in (AdaptiveClipper().max_update_ratio, LRDecay().max_update_ratio):
+        bound = limit(most=most)
+        assert factors(bound, [4.7, 0, 1.0, 0]) == [1.0] * 4
+        assert factors(bound, [9.6, 0, 1.0, 0]) == pytest.approx([0.25, 0.25, 1, 1])  # a ratio of 0.6: 0.15 is left
 
 
 def test_beyond_it_the_layer_alone_is_taken_back_the_further_the_further_it_is():

@@ -128,6 +128,33 @@ def test_a_profile_that_falls_layer_by_layer_is_judged_at_ten_times_the_ratio(la
     assert vanishing(lab, [2e-3, 0.05, 1.0], FLAT) == []  # too few layers to make a profile
 
 
+def test_above_ten_times_the_ratio_no_profile_is_starved(lab):
+    assert vanishing(lab, profile(0.6, 10), FLAT) == []  # 0.0101 of the largest s at the first
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.4, 1), (0.6, 0)])
+def test_a_profile_falls_layer_by_layer_while_no_single_one_makes_half_of_the_fall(lab, share, found):
+    others = (1 - share) / 8
+    falls = np.cumsum([0.0, *[others] * 4, share, *[others] * 4])[::-1]
+    assert len(vanishing(lab, 2.5e-3**falls, FLAT)) == found
+
+
+@pytest.mark.parametrize(("bad", "found"), [((0,), 0), ((0, 1), 1)])
+def test_a_matrix_is_starved_that_is_low_at_most_of_the_looks(lab, bad, found):
+    # There is a look at every fifth step.
+    events = vanishing(lab, lambda i: [1e-4 if i // 5 % 3 in bad else 1.0] * 5 + [1.0] * 5, FLAT)
+    assert len(events) == found
+
+
+def test_a_relapse_is_told_after_fewer_looks_while_the_last_time_is_not_forgotten(lab):
+    def relapse(well):  # looks without a low matrix, between two times with
+        return lambda i: [1.0 if 200 <= i < 200 + 5 * well else 1e-4] * 5 + [1.0] * 5
+
+    for well, looks in ((16, 3), (21, 4)):  # 0.8**16 of what was is left, or less than a hundredth
+        _, again = vanishing(lab, relapse(well), FLAT)
+        assert again.step == 200 + 5 * (well + looks) - 1
+
+
 def test_layers_that_starve_towards_the_output_are_told_the_other_way(lab):
     (event,) = vanishing(lab, profile(5.0, 10), FLAT)
     assert event.message.startswith("gradient shrinks x0.2 per layer from net.0 (2e6) to net.9 (1)")

@@ -33,6 +33,14 @@ def test_a_step_without_any_gradient_is_not_small(lab):
     assert fired(lab, [None], min_norm=1.0) == [0]
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "remedy"), [({"max_norm": 2.0}, "GW-07"), ({"max_abs": 2.0}, "GW-07"), ({"min_norm": 4.0}, "GW-01")]
+)
+def test_too_much_gets_the_advice_for_growth_and_too_little_that_for_depth(lab, kwargs, remedy):
+    (event,) = AbsoluteLimits(**kwargs).judge(lab.snapshot(lab.stack(1), [3.0], max_abs=3.0))
+    assert event.remedies[0].id == remedy
+
+
 def test_an_entry_that_was_not_measured_breaks_nothing(lab):
     assert AbsoluteLimits(max_abs=1.0).judge(lab.snapshot(lab.stack(1), [5.0])) == []
 

@@ -78,6 +78,18 @@ def test_a_loss_rises_when_it_lies_a_fifth_above_the_window_before():
     assert fed([1.0] * 50 + [1.3] * 2).rising(2) is None
 
 
+def test_a_loss_that_jumped_has_ten_steps_to_come_down_again():
+    assert fed([1.0] * 50 + [2.0] * 10).lasting(10) is False
+    assert fed([1.0] * 50 + [2.0] * 11).lasting(11) is True
+    assert fed([1.0] * 50 + [2.0] * 3 + [1.7] * 8).lasting(11) is False  # it falls
+    assert fed([1.0] * 50 + [2.0] + [2.3] * 9).lasting(10) is True  # it goes on from there
+
+
+def test_a_loss_that_has_fallen_to_a_hundred_times_the_start_below_zero_is_bottomless():
+    assert fed([-1.0, 1.0] * 5 + [-99.0] * 50).bottomless() is False
+    assert fed([-1.0, 1.0] * 5 + [-101.0] * 50).bottomless() is True
+
+
 @pytest.mark.parametrize("offset", [0.0, -1000.0])
 def test_a_loss_that_may_be_negative_is_held_against_its_spread(offset):
     falling, flat = fed(offset + np.linspace(5, -5, 100)), fed(offset + NOISE[:100])

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """When alarms mean that the weights are ruined. Losses fall from 2 to 1 and stay there, unless a test says so."""
 
+import inspect
 import math
 
 import pytest
 
+from lightning_gradwatch import Rewind
 from lightning_gradwatch.events import EventKind, Severity
 from lightning_gradwatch.rules.ruined import Ruined
 from lightning_gradwatch.rules.rule import event
@@ -54,6 +56,14 @@ def run(lab):
 def test_a_loss_that_stays_up_after_a_finding_ruins_after_so_many_steps(run, told):
     seen = verdicts(run, [1.5] * 11, told)
     assert seen == [None] * 10 + ["the loss has not come back in 10 steps"]
+
+
+def test_by_default_a_loss_has_the_thirty_steps_that_rewind_promises(lab):
+    promised = inspect.signature(Rewind).parameters["recovery_steps"].default
+    run = Run(lab)
+    run.ruined = Ruined()
+    run.well(60)
+    assert verdicts(run, [1.5] * 31, ALARM) == [None] * 30 + [f"the loss has not come back in {promised} steps"]
 
 
 def test_a_loss_that_comes_back_does_not_and_ends_the_suspicion(run):

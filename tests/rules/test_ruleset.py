@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_gradwatch import ExplosionDetector, VanishingDetector
 from lightning_gradwatch.events import EventKind
 from lightning_gradwatch.rules import RuleSet, explosion_rules, vanishing_rules
 from lightning_gradwatch.rules.look import Learner, Look
@@ -125,6 +127,48 @@ def test_ignored_kinds_are_dropped_and_the_others_kept(lab):
     assert {event.kind for event in lab.play(explosion_rules(ignore=["spike"]), steps)} == {EventKind.NONFINITE}
     with pytest.raises(ValueError, match="spikes"):
         explosion_rules(ignore=["spikes"])
+
+
+DOCUMENTED = {
+    explosion_rules: (
+        ExplosionDetector,
+        {
+            "max_norm": None,
+            "max_abs": None,
+            "patience": 1,
+            "window": 50,
+            "warmup_steps": 20,
+            "spike_factor": 10.0,
+            "spike_z": 6.0,
+            "growth_factor": 30.0,
+            "max_update_ratio": 0.5,
+            "ignore": (),
+        },
+    ),
+    vanishing_rules: (
+        VanishingDetector,
+        {
+            "min_norm": None,
+            "patience": 1,
+            "window": 50,
+            "depth_ratio": 1e-3,
+            "stall_ratio": 1e-6,
+            "dead_steps": 50,
+            "ignore": (),
+        },
+    ),
+}
+
+
+def defaults(of):
+    return {name: parameter.default for name, parameter in inspect.signature(of).parameters.items()}
+
+
+@pytest.mark.parametrize("make", DOCUMENTED)
+def test_rules_in_a_plain_loop_start_from_the_numbers_that_the_callbacks_are_documented_with(make):
+    callback, documented = DOCUMENTED[make]
+    assert defaults(make) == {**documented, "reduce": None}
+    assert {name: defaults(callback)[name] for name in documented} == documented
 
 
 def test_only_the_rules_against_explosion_have_a_spike_limit():

@@ -64,6 +64,12 @@ def test_repeated_spikes_are_an_alarm_only_where_the_loss_rises_after_the_first(
     assert [severity for _, severity, _ in played(lab, norms)[0]] == ["warning"] * 3
 
 
+def test_two_spikes_may_be_chance_also_where_the_loss_rises(lab):
+    norms = [1.0] * 120
+    norms[100] = norms[110] = 50.0
+    assert [severity for _, severity, _ in played(lab, norms, [1.0] * 100 + [1.5] * 20)[0]] == ["warning"] * 2
+
+
 def test_spikes_where_the_loss_jumps_once_and_then_falls_are_another_task_not_an_explosion(lab):
     # Three in a row before the fifth makes a new level: the loss is high, yet does not go on rising.
     norms, losses = [1.0] * 100 + [50.0] * 3, [1.0] * 100

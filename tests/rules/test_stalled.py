@@ -68,6 +68,12 @@ def test_sparse_measurements_are_enough(lab):
     assert len(played(lab, lambda i: [TINY[0] if i % 3 == k else math.nan for k in range(3)], FLAT)) == 1
 
 
+def test_the_third_measurement_tells(lab):
+    for every in (60, 100):
+        (event,) = played(lab, lambda i, every=every: TINY if i % every == 0 else None, FLAT)
+        assert event.step == 2 * every
+
+
 def test_it_is_told_again_only_after_it_moved(lab):
     def pause(middle):
         return lambda i: [middle] * 3 if i == 150 else TINY

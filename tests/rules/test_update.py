@@ -99,6 +99,12 @@ def test_a_first_step_out_of_a_tiny_start_is_not_an_explosion(lab):
     assert len(played(lab, [[NAN] * 3, [100.0] * 3], weights=[2.0, 200.0])) == 1
 
 
+@pytest.mark.parametrize(("weight", "told"), [(0.019, 0), (0.021, 1)])
+def test_next_to_nothing_is_a_hundredth_of_what_initialisations_give(lab, weight, told):
+    # A 4 x 4 matrix with entries of variance 1/4 has a norm of 2.
+    assert len(played(lab, [[0.6] * 3] * 60, weights=[weight] * 60)) == told
+
+
 def test_biases_are_not_judged(lab):
     layout = Layout(("a.weight", "a.bias"), ((4, 4), (4,)))
     assert played(lab, [[1e-3, 50.0]] * 5, layout=layout) == []
@@ -108,7 +114,7 @@ def test_patience_waits_further_steps(lab):
     assert played(lab, [[0.6] * 3] * 20, patience=6) == [("update_too_large", "warning", 7)]
 
 
-@pytest.mark.parametrize(("step", "remedy"), [(1, "GW-06"), (100, "GW-05")])
+@pytest.mark.parametrize(("step", "remedy"), [(1, "GW-06"), (3, "GW-06"), (4, "GW-05"), (100, "GW-05")])
 def test_a_huge_update_in_the_first_steps_points_at_the_data(lab, step, remedy):
     rule = UpdateTooLarge(LossHistory())
     layout = lab.stack(4)
