@@ -142,7 +142,7 @@ class AdaptiveClipper(GradientCallback):
         watch, most = record.watch, self.max_update_ratio
         if most is not None and not watch.is_engine and is_bounded(watch.optimizer.param_groups):
             record.bounds.append(bound := self._bound(watch, most))
-            if bound.hot:
+            if bound.hot and not record.lagged:  # where the host lags it knows of trouble after a resume only
                 watch.weigh_next()
         if record.snapshot is not None:
             self._skip_nonfinite(record, record.snapshot)

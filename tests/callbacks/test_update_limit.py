@@ -95,15 +95,21 @@ def test_how_far_a_layer_in_trouble_has_come_is_seen_at_each_step(kit, monkeypat
     assert (calm, len(weighed) - calm) == (1, 7)  # of the first step it is known after the second begins
 
 
-def test_a_resumed_run_remembers_which_layers_were_beyond(kit, tmp_path):
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+@pytest.mark.parametrize("size", [40.0, 400.0])
+def test_a_resumed_run_remembers_which_layers_were_beyond(kit, tmp_path, monkeypatch, size, late):
+    if late:
+        monkeypatch.setattr(Watch, "on_cuda", True)
+
     class Save(kit.pl.Callback):
         def on_train_batch_end(self, trainer, *_):
             if trainer.global_step == 5:
                 trainer.save_checkpoint(tmp_path / "part.ckpt")
 
     def run(callbacks, ckpt_path=None):
-        module = kit.Lever()
-        kit.fit(module, [AdaptiveClipper(), *callbacks], 12, kit.column([40.0] + [2.0] * 20), ckpt_path=ckpt_path)
+        module = kit.Lever(lambda parameters: torch.optim.SGD(parameters, lr=0.125, fused=late))
+        loader = kit.column([size, size, 2.0, size, *[2.0] * 20])
+        kit.fit(module, [AdaptiveClipper(), *callbacks], 24, loader, ckpt_path=ckpt_path)
         return module.w
 
     assert torch.equal(run([Save()]), run([], tmp_path / "part.ckpt"))
