@@ -71,6 +71,12 @@ def test_one_look_that_is_not_so_bad_is_enough_to_wait_for_a_window():
     assert event.step == 141  # the look at step 91 has left the window
 
 
+@pytest.mark.parametrize(("at", "found"), [((91, 96), 0), ((91, 96, 99), 1)])
+def test_three_looks_within_a_window_make_a_verdict(at, found):
+    events, _ = played(VanishingInTime, lambda i, wanted: Look(i, {"rnn": -8.0}) if i in at else None, FLAT)
+    assert len(events) == found
+
+
 @pytest.mark.parametrize("unknown", [nan, inf, -inf])
 def test_looks_without_a_number_say_nothing(unknown):
     assert played(VanishingInTime, time(unknown), FLAT)[0] == []
@@ -104,6 +110,17 @@ def test_weights_far_too_large_are_a_reason_to_look_and_a_warning_while_it_impro
     (event,), _ = played(Saturated, full(0.77), FALLING, weight=20.0)
     assert event.severity == "warning"
     assert played(Saturated, full(0.77), FLAT)[0] == []
+
+
+def test_a_gain_up_to_four_is_no_reason_to_look():
+    # A norm of 8 is a gain of 4.
+    assert played(Saturated, full(0.95), FALLING, weight=7.9) == ([], [])
+    assert len(played(Saturated, full(0.95), FALLING, weight=8.1)[0]) == 1
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.69, 0), (0.71, 1)])
+def test_with_weights_far_too_large_seven_outputs_in_ten_must_be_saturated(share, found):
+    assert len(played(Saturated, full(share), FALLING, weight=20.0)[0]) == found
 
 
 def test_a_model_without_such_units_is_looked_at_once():

@@ -128,6 +128,17 @@ def test_a_profile_that_falls_layer_by_layer_is_judged_at_ten_times_the_ratio(la
     assert vanishing(lab, [2e-3, 0.05, 1.0], FLAT) == []  # too few layers to make a profile
 
 
+def test_a_profile_that_falls_only_on_the_whole_is_not_one_that_falls_layer_by_layer(lab):
+    # Rank correlation 0.49, both ends in place, and no step of half the fall.
+    assert vanishing(lab, [2.0 ** (i - 9) for i in (0, 4, 8, 5, 1, 2, 6, 3, 7, 9)], FLAT) == []
+
+
+@pytest.mark.parametrize(("factor", "depth", "found"), [(0.22, 5, 0), (0.3, 6, 1)])
+def test_six_matrices_make_a_profile(lab, factor, depth, found):
+    # Both fall evenly to about 2.4e-3 of the largest s, with a fifth or more below ten times the ratio.
+    assert len(vanishing(lab, profile(factor, depth), FLAT)) == found
+
+
 def test_above_ten_times_the_ratio_no_profile_is_starved(lab):
     assert vanishing(lab, profile(0.6, 10), FLAT) == []  # 0.0101 of the largest s at the first
 

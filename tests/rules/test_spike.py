@@ -54,6 +54,11 @@ def test_one_huge_spike_is_an_alarm(lab):
     assert played(lab, [1.0] * 60 + [1.1e4])[0] == [("spike", "alarm", 60)]
 
 
+def test_ten_thousand_times_the_usual_norm_is_the_line_to_an_alarm(lab):
+    assert played(lab, [1.0] * 60 + [9.9e3])[0] == [("spike", "warning", 60)]
+    assert played(lab, [1.0] * 60 + [1.01e4])[0] == [("spike", "alarm", 60)]
+
+
 def test_repeated_spikes_are_an_alarm_only_where_the_loss_rises_after_the_first(lab):
     norms = [1.0] * 120
     for i in (100, 105, 110):
@@ -62,6 +67,16 @@ def test_repeated_spikes_are_an_alarm_only_where_the_loss_rises_after_the_first(
     assert [severity for _, severity, _ in played(lab, norms, rising)[0]] == ["warning", "warning", "alarm"]
     assert [severity for _, severity, _ in played(lab, norms, [1.0] * 120)[0]] == ["warning"] * 3
     assert [severity for _, severity, _ in played(lab, norms)[0]] == ["warning"] * 3
+
+
+def test_repeated_spikes_get_other_advice_than_an_outlier(lab):
+    history = LossHistory()
+    rules = RuleSet({"spike": Spike(history)}, history)
+    layout, spikes = lab.stack(1), (100, 105, 110)
+    steps = [
+        lab.snapshot(layout, [50.0 if i in spikes else 1.0], loss=1.0 if i < 100 else 1.5, step=i) for i in range(120)
+    ]
+    assert [event.remedies[0].id for event in lab.play(rules, steps)] == ["GW-08", "GW-08", "GW-09"]
 
 
 def test_two_spikes_may_be_chance_also_where_the_loss_rises(lab):
@@ -81,6 +96,12 @@ def test_a_converged_training_may_meet_what_it_knew_at_the_start(lab):
     norms = [1.0] * 10 + np.geomspace(1.0, 1e-5, 90).tolist() + [1e-5] * 200
     assert [severity for _, severity, _ in played(lab, [*norms, 3.0])[0]] == ["warning"]
     assert [severity for _, severity, _ in played(lab, [*norms, 3e4])[0]] == ["alarm"]
+
+
+def test_ten_norms_make_the_level_at_the_start(lab):
+    # The median of ten is that of the start, however soon it fell after them.
+    assert played(lab, [1.0] * 10 + [1e-5] * 190 + [3.0])[0] == [("spike", "warning", 200)]
+    assert played(lab, [1.0] * 4 + [1e-5] * 196 + [3.0])[0] == [("spike", "alarm", 200)]
 
 
 def test_before_the_warm_up_only_the_emergency_limit_holds(lab):

@@ -12,9 +12,9 @@ FLAT = [2.3] * 300
 TINY = [1e-9, 1e-8, 1e-3]
 
 
-def played(lab, updates, losses, rates=None, patience=1):
+def played(lab, updates, losses, rates=None, **kwargs):
     history = LossHistory()
-    rules = RuleSet({"stalled": Stalled(history, patience=patience)}, history)
+    rules = RuleSet({"stalled": Stalled(history, **kwargs)}, history)
     layout = lab.stack(3)
     rates = [1e-3] * len(losses) if rates is None else rates
     at = updates if callable(updates) else lambda i: updates
