@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_gradwatch.laws import PercentileClip
+from lightning_gradwatch.laws.autoclip import PublishedAutoClip
 
 
 @pytest.mark.parametrize("percentile", [0, 10, 50, 90, 99.5, 100])
@@ -70,6 +71,13 @@ def test_published_is_autoclip_step_by_step(percentile):
         after.append(factor * norm)
         law.update(norm)
     assert after == pytest.approx(autoclip(norms, percentile), rel=1e-5)  # clip_grad_norm_ divides by norm + 1e-6
+
+
+@pytest.mark.parametrize("law", [PercentileClip.published(), PublishedAutoClip()])
+def test_published_takes_the_tenth_percentile_as_the_paper_does(law):
+    for norm in range(11, 0, -1):
+        law.update(float(norm))
+    assert law.limit() == 2.0
 
 
 def test_published_tells_its_name_and_gives_fresh_ones():

@@ -24,6 +24,13 @@ def test_the_median_is_that_of_the_window():
     assert fed([100.0] * 10 + [1.0, 2.0, 3.0, 4.0, 5.0], window=5).median == 3.0
 
 
+def test_a_bare_baseline_speaks_of_the_last_fifty_norms():
+    baseline = Baseline()
+    for norm in range(1, 201):
+        baseline.update(float(norm))
+    assert baseline.median == 176.0  # the upper of the two middle ones of 151 to 200
+
+
 def test_the_spread_is_the_median_deviation_of_logarithms():
     window = NORMS[-51:]
     logs = np.log(window)
@@ -67,6 +74,16 @@ def test_the_run_quantile_is_right_to_a_bin():
         sketch.add(norm)
     exact = np.quantile(NORMS, 0.9)
     assert exact / 1.1 < sketch.value < exact * 1.1
+
+
+def test_the_run_quantile_is_brought_up_to_date_at_every_sixteenth_number():
+    sketch, values = RunQuantile(0.1), []
+    for number in [1.0] * 16 + [100.0] * 16:
+        sketch.add(number)
+        values.append(sketch.value)
+    assert values[:15] == [0.0] * 15
+    assert values[15:31] == [pytest.approx(1.0, rel=0.1)] * 16
+    assert values[31] == pytest.approx(100.0, rel=0.1)
 
 
 def test_the_run_quantile_stays_bounded_and_right_over_many_magnitudes():

@@ -150,6 +150,11 @@ class TestNotUpdated:
     def test_an_update_of_a_vanished_gradient_may_be_lost_in_rounding(self, lab):
         assert played(lab, NotUpdated, lambda i: [1e-4, 1.0], FLAT, updates=lambda i: [0.0, 1e-3]) == []
 
+    @pytest.mark.parametrize(("norm", "told"), [(0.0009, 0), (0.0011, 1)])
+    def test_vanished_is_a_thousandth_of_the_largest(self, lab, norm, told):
+        events = played(lab, NotUpdated, lambda i: [norm, 1.0], FALLING, updates=lambda i: [0.0, 1e-3])
+        assert len(events) == told
+
     def test_a_learning_rate_of_zero_explains_it(self, lab):
         assert played(lab, NotUpdated, lambda i: [1.0], FLAT, updates=lambda i: [0.0], lr=0.0) == []
 

@@ -65,6 +65,7 @@ def test_on_a_single_rank_a_loss_alone_is_a_warning_told_once(lab):
         "the loss is NaN, all gradients are finite",
         "the loss is inf, all gradients are finite",
     ]
+    assert [event.remedies[0].id for event in events] == ["GW-10", "GW-10"]
 
 
 def test_a_loss_alone_is_told_under_a_grad_scaler_too_and_once_where_the_gradients_are_bad_as_well(lab):

@@ -37,6 +37,13 @@ def test_a_drop_within_the_noise_is_no_progress():
     assert fed([*(10 + noise[:50]), *(9.6 + noise[50:])]).improved() is False
 
 
+def test_the_noise_is_two_and_a_half_standard_errors():
+    # Four in five are 1 away from their median, as in noise of deviation 1.4826; over 50 losses that makes 0.524.
+    around = np.array([-1.0, -1.0, 0.0, 1.0, 1.0] * 10)
+    assert fed([*(10 + around), *(9.49 + around)]).improved() is False
+    assert fed([*(10 + around), *(9.46 + around)]).improved() is True
+
+
 def test_flat_noise_is_seldom_called_progress():
     wrong = [fed(5 + NOISE[i : i + 100]).improved() for i in range(0, 1900, 50)]
     assert sum(map(bool, wrong)) <= 0.15 * len(wrong)

@@ -166,3 +166,16 @@ def test_the_event_says_where_and_what_the_loss_and_the_learning_rate_did(lab):
     assert event.message == "grad norm 3e4, limit 24 (10x the median of 50 steps)\nwhere: net.1 99 %"
     assert event.cause == "outlier batch (loss 2.1 -> 9.8, learning rate steady)"
     assert event.value / event.limit == pytest.approx(1231, rel=1e-3)
+
+
+@pytest.mark.parametrize(("share", "layers"), [(0.009, ("net.0",)), (0.011, ("net.0", "net.1"))])
+def test_a_layer_that_makes_less_than_a_hundredth_of_the_norm_is_not_blamed(lab, share, layers):
+    history = LossHistory()
+    rules = RuleSet({"spike": Spike(history)}, history)
+    parts = [math.sqrt(1 - share), math.sqrt(share)]  # shares are of the squared norm
+    steps = [
+        lab.snapshot(lab.stack(2), [size * part for part in parts], step=i)
+        for i, size in enumerate([1.0] * 60 + [100.0])
+    ]
+    (event,) = lab.play(rules, steps)
+    assert event.layers == layers
