@@ -12,7 +12,7 @@ from typing_extensions import override
 from lightning_gradwatch.arguments import fraction, optional, positive, some_of, up_to_one, whole_number
 from lightning_gradwatch.backoff import BackOff, Scale
 from lightning_gradwatch.callbacks.base import GradientCallback
-from lightning_gradwatch.callbacks.bounds import rate_limited
+from lightning_gradwatch.callbacks.bearable import BearableRates
 from lightning_gradwatch.callbacks.deliver import inform
 from lightning_gradwatch.callbacks.detector import Detector
 from lightning_gradwatch.callbacks.keyed import Keyed
@@ -23,9 +23,7 @@ from lightning_gradwatch.callbacks.step import StepRecord, StepResult
 from lightning_gradwatch.callbacks.watch import Watch
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.laws import HeldRate, RateLimit
 from lightning_gradwatch.laws.update import USUAL_LIMIT
-from lightning_gradwatch.meter import to_host
 from lightning_gradwatch.output.tags import is_logged, tag
 
 
@@ -68,7 +66,8 @@ class LRDecay(GradientCallback):
         patience: Optimizer steps in a row with harm that was prevented, or with a spike of severity warning, before it
             backs off for that; 1 is at once.
         max_update_ratio: Largest relative update by Adam (learning rate times the root of the number of weights, over
-            their norm) that is left alone, above 0; None for no such limit.
+            their norm), or by the momentum of SGD where its rate jumps, that is left alone, above 0; None for no such
+            limit.
         name: Tells several instances apart, in checkpoints and tags.
 
     Raises:
@@ -113,10 +112,8 @@ class LRDecay(GradientCallback):
             "patience": whole_number("patience", patience),
         }
         self.max_update_ratio = optional(positive, "max_update_ratio", max_update_ratio)
-        self._bearable = self.max_update_ratio if EventKind.UPDATE_TOO_LARGE.value in self.on else None
-        self._limits: dict[int, RateLimit] = {}
-        self._held: Keyed[int, HeldRate] = Keyed()
-        self._of_groups: dict[int, list[float]] = {}  # what the limits leave of each group's rate at this step
+        limit = self.max_update_ratio if EventKind.UPDATE_TOO_LARGE.value in self.on else None
+        self._bearable = None if limit is None else BearableRates(limit)
         self._scales: Keyed[int, Scale] = Keyed()
         self._lent = LentRates()
 
@@ -134,7 +131,9 @@ class LRDecay(GradientCallback):
         parts = [] if self.gamma is None else [f"learning rate x{self.gamma:g} every {each}"]
         parts += [f"learning rate x{self._back_off['backoff']:g} after {', '.join(self.on)}"] if self.on else []
         if self._bearable is not None:
-            parts.append(f"Adam's rate to updates of x{self._bearable:g} of the weights")
+            parts.append(
+                f"Adam's rate, and SGD's where it jumps, to updates of x{self.max_update_ratio:g} of the weights"
+            )
         return "; ".join(parts)
 
     @override
@@ -172,9 +171,12 @@ class LRDecay(GradientCallback):
 
     @override
     def conclude(self, record: StepRecord) -> None:
+        scale = self._scale(record.watch.index)
         if record.watch.evaluations == 1:
-            self._scale(record.watch.index).step(record.where["epoch"])
-        self._limit(record)
+            scale.step(record.where["epoch"])
+        told = None if self._bearable is None else self._bearable.find(record, scale.value)
+        if told is not None and record.watch.evaluations == 1:
+            inform(record.trainer, self, told, Session.of(record.trainer))
         if record.watch.stepping and record.ending is None:
             self._lend(record.watch)
 
@@ -184,7 +186,7 @@ class LRDecay(GradientCallback):
         scale = min(scales)
         result.lr_scale *= scale
         if self._bearable is not None:
-            self._hold(result.watch, self._bearable).learn(result.watch.optimizer.param_groups, result.total_clipped)
+            self._bearable.learn(result)
         if not is_logged(trainer, result.snapshot.log_step):
             return
         values = {"grad_lr/scale": scale}
@@ -195,12 +197,14 @@ class LRDecay(GradientCallback):
 
     @override
     def learned(self) -> dict[str, Any]:
-        return {"scales": self._scales.state_dict(), "held": self._held.state_dict()}
+        held = {} if self._bearable is None else self._bearable.state_dict()
+        return {"scales": self._scales.state_dict(), "held": held}
 
     @override
     def relearn(self, state: dict[str, Any]) -> None:
         self._scales.load_state_dict(state["scales"])
-        self._held.load_state_dict(state.get("held", {}))  # not in the checkpoints of the first versions
+        if self._bearable is not None:
+            self._bearable.load_state_dict(state.get("held", {}))  # not in the checkpoints of the first versions
 
     def _scale(self, optimizer: int) -> Scale:
         return self._scales.get(optimizer, lambda: Scale(self.gamma, self.every, BackOff(**self._back_off)))
@@ -210,36 +214,10 @@ class LRDecay(GradientCallback):
 
     def _group_scales(self, watch: Ledger) -> list[float]:
         """[G] the whole multiplier of each group's rate."""
-        scale, groups = self._scale(watch.index).value, watch.optimizer.param_groups
-        return [scale * own for own in self._of_groups.get(watch.index) or [1.0] * len(groups)]
-
-    def _hold(self, watch: Ledger, limit: float) -> HeldRate:
-        return self._held.get(watch.index, lambda: HeldRate(limit))
-
-    def _limit(self, record: StepRecord) -> None:
-        """Finds out what the weights can bear of the coming step's rates."""
-        watch, snapshot = record.watch, record.snapshot
-        self._of_groups.pop(watch.index, None)
+        scale = self._scale(watch.index).value
         if self._bearable is None:
-            return
-        weights = snapshot.weight_norms if snapshot is not None and snapshot.layout is watch.meter.layout else None
-        if weights is None and "weights" in record.numbers:
-            weights = to_host(record.numbers["weights"])  # the first step of all may wait for them
-        if weights is None:
-            return
-        limit = self._limits.setdefault(watch.index, RateLimit(self._bearable))
-        settings, scale = watch.optimizer.param_groups, self._scale(watch.index).value
-        hold = self._hold(watch, self._bearable)
-        scales = limit.scales(watch.meter.layout, weights, settings, watch.groups, scale)
-        held = hold.scales(weights, settings, scale)
-        ratios = limit.ratios if held is None else [*limit.ratios, hold.ratio]
-        scales = scales if held is None else [min(pair) for pair in zip(held, scales or held, strict=True)]
-        if scales is None:
-            return
-        self._of_groups[watch.index] = scales
-        if snapshot is not None and watch.evaluations == 1:
-            told = rate_limited(snapshot, self._bearable, ratios, scales)
-            inform(record.trainer, self, told, Session.of(record.trainer))
+            return [scale] * len(watch.optimizer.param_groups)
+        return [scale * own for own in self._bearable.scales(watch)]
 
 
 def _every(every: object) -> str | int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_gradwatch.laws.update import known_rate
+from lightning_gradwatch.laws.update import is_sgd, known_rate
 from lightning_gradwatch.snapshot import Floats
 
 JUMP = 10.0
@@ -74,11 +74,12 @@ class HeldRate:
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is."""
-        return {"gathered": self._gathered, "last": list(self._last), "left": self._left}
+        return {"gathered": self._gathered, "last": list(self._last), "left": self._left, "ratio": self.ratio}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where `state` was taken."""
-        self._gathered, self._last, self._left = state["gathered"], list(state["last"]), state["left"]
+        self._gathered, self._last = state["gathered"], list(state["last"])
+        self._left, self.ratio = state["left"], state["ratio"]
 
     def _steps(self, rate: float, settings: Sequence[Mapping[str, Any]]) -> int:
         """How long to hold; 0 where the weights can bear it."""
@@ -91,4 +92,4 @@ class HeldRate:
 
 def _momentum(group: Mapping[str, Any]) -> float:
     """Of SGD, below 1; 0 for other optimizers."""
-    return min(float(group["momentum"]), 0.999) if "dampening" in group and "momentum" in group else 0.0
+    return min(float(group["momentum"]), 0.999) if is_sgd(group) else 0.0

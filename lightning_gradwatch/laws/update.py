@@ -7,7 +7,6 @@ P = parameters, L = layers, K = most parameters of one layer. Shapes in brackets
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -15,47 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_gradwatch.laws.trouble import Trouble
 from lightning_gradwatch.snapshot import Floats, Layout
 
 USUAL_LIMIT = 0.3
 """Largest relative update that passes untouched where nobody gives another; few healthy steps are beyond it."""
 
-UNBEARABLE = 1.0
-"""A step as long as the weights themselves replaces them: the learning rate is far too high for that layer."""
-
-ORDINARY = 2 * 2**0.5
-"""Times the least size: that of He's initialisation. Smaller weights may well be replaced by such of this size, as a
-linear model's are.
-"""
-
-FIRST_STEP = 1e-3
-"""The first relative update of a layer in trouble: what healthy runs typically have."""
-
-LONGEST_STEP = 1 / 3
-"""Of the limit: no update of a layer in trouble is larger."""
-
-KEEP = 0.998
-"""What the memory of a layer in trouble keeps per step; half is forgotten after 350."""
-
-WINSOR = 15.0
-"""Times the limit: larger ratios are remembered as this one, or a single one would be remembered for ever."""
-
-FEW, QUIET = 3, 5
-"""Fewer large steps than the first, and as many others after them as the second: single bad batches, no trouble."""
-
 LEAST_RMS = 0.5
 """Of 1 / sqrt(columns), the usual size of an entry of a matrix, or of 1 for what is none: smaller weights, such as
 those that start at zero, are taken to be this large, or they could not leave it."""
-
-
-class _Row(IntEnum):
-    """What is remembered of a layer in trouble; all are 0 of the others."""
-
-    ENERGY = 0  # the sum of the squared ratios, the old ones forgotten
-    REACH = 1  # the longest way that the weights have come
-    START = 2  # their norm when the trouble began
-    BEYOND = 3  # large steps since
-    QUIET = 4  # steps since the last large one
 
 
 class UpdateLimit:
@@ -68,20 +35,14 @@ class UpdateLimit:
     A ratio of 1 or more, a step as long as the weights themselves, and as those of He's initialisation (the root of
     twice the number of rows), tells that the rate is far too high for the layer, and that clipping single steps will
     not do: what is left of each still is as large as the limit, so the weights are thrown about, and units die. From
-    then on the layer is in trouble, and its rate is the user's times ``reach / (|w| * sqrt(sum(ratio**2)))``, if that
-    is lower: the rate of DoG, which is known to suit whatever the right one is. `reach` is the longest way that the
-    weights have come since, ``sqrt(||w|**2 - |w_0|**2|)`` at each measurement, from 0.001 of their norm on: short steps
-    at first, longer ones as soon as these lead somewhere. At most a third of the limit is left. The sum forgets 0.2 %
-    per step, so that the user's rate comes back; trouble is over when it has. One or two large steps with 5 others
-    after them were bad batches: those others are left as they are.
+    then on the layer has a rate of its own, which is found on the way (`Trouble` has the formula), until the user's can
+    be borne; at most a third of the limit is left.
 
     Not bounded are optimizers that divide by the size of the gradients, such as Adam: to them a smaller gradient is all
     the same. `LRDecay` lowers their rate instead.
 
     Source: ours. The ratio is that of LARS (You et al. 2017, arXiv 1708.03888), which sets it at every step where this
-    only bounds it; the rate in trouble is DoG's for each layer (Ivgi et al. 2023, arXiv 2302.12022), with the norm of
-    the weights in place of a copy of them; the floor for weights near zero is AGC's (Brock et al. 2021, arXiv
-    2102.06171, eq. 3).
+    only bounds it; the floor for weights near zero is AGC's (Brock et al. 2021, arXiv 2102.06171, eq. 3).
 
     Args:
         limit: Largest relative update that passes untouched, above 0.
@@ -118,9 +79,7 @@ class UpdateLimit:
         self._chosen, self._group_of = chosen, group_of
         self._layer_of, self._inside = torch.from_numpy(layout.layer_of), _inside(layout)
         self._screen = self._limit / max(self._inside.shape[1], 1) ** 0.5  # if all are below, every layer is
-        self._least = torch.from_numpy(_least_sizes(layout))
-        rows = [self._saved.get(layer, [0.0] * len(_Row)) for layer in layout.layers]
-        self._memory = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(_Row)).T
+        self._trouble = Trouble(self._limit, layout.layers, torch.from_numpy(_least_sizes(layout)), self._saved)
 
     def factors(
         self,
@@ -149,15 +108,12 @@ class UpdateLimit:
         if not largest < np.inf or (largest <= self._screen and not self.hot):
             return None
         factors = self._bound(torch.from_numpy(ratios)).numpy()
-        self.hot = bool(self._memory.any())
+        self.hot = self._trouble.hot
         return factors if factors.min() < 1.0 else None
 
     def state_dict(self) -> dict[str, list[float]]:
-        """What is remembered, by layer: of those in trouble."""
-        if self._layout is None:
-            return dict(self._saved)
-        remembered = zip(self._layout.layers, self._memory.T.tolist(), strict=True)
-        return {layer: row for layer, row in remembered if row[_Row.ENERGY] > 0}
+        """What is remembered of the layers in trouble."""
+        return dict(self._saved) if self._layout is None else self._trouble.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where `state` was taken; the first development versions kept one number of each layer."""
@@ -168,27 +124,15 @@ class UpdateLimit:
         """[P] what makes a relative update of a gradient's norm; None while the weights are unknown."""
         if weights is not None and weights is not self._weights:
             self._weights, self._rates = weights, [0.0]
-            for name in ("_chosen", "_group_of", "_layer_of", "_inside", "_least", "_memory"):
+            for name in ("_chosen", "_group_of", "_layer_of", "_inside"):
                 setattr(self, name, getattr(self, name).to(device, non_blocking=True))
-            known = torch.as_tensor(weights).to(self._least.device, self._least.dtype)
-            self._weigh(self._joint(known))
+            known = torch.as_tensor(weights).to(device, torch.float64)
+            self._inverse = self._chosen * self._trouble.weigh(self._joint(known))[self._layer_of]
         if self._inverse is not None and rates != self._rates:
             self._rates = rates
             of_group = torch.tensor(rates, dtype=torch.float64).to(device, non_blocking=True)
             self._slope = self._inverse * of_group[self._group_of]
         return None if self._inverse is None else self._slope
-
-    def _weigh(self, norms: Tensor) -> None:
-        """Takes in the norms of the layers' weights [L], and how far those in trouble have come."""
-        sizes = torch.maximum(norms, self._least)
-        self._over_sizes = 1.0 / sizes
-        self._inverse = self._chosen * self._over_sizes[self._layer_of]
-        self._unbearable = (ORDINARY * self._least / sizes).clamp(min=max(UNBEARABLE, self._limit))
-        none = torch.zeros_like(norms)
-        self._fresh = torch.stack([none, FIRST_STEP * sizes, norms, none, none])
-        come = (norms.square() - self._memory[_Row.START].square()).abs().sqrt()
-        reach = torch.where(self._memory[_Row.ENERGY] > 0, torch.maximum(self._memory[_Row.REACH], come), 0.0)
-        self._memory = torch.cat([self._memory[: _Row.REACH], reach[None], self._memory[_Row.START :]])
 
     def _joint(self, values: Tensor) -> Tensor:
         """[L] norms of layers of those of parameters [P]."""
@@ -198,27 +142,13 @@ class UpdateLimit:
         """[P] factors for relative updates [P], which are joined to those of layers; learns from them."""
         finite = ratios.isfinite().all()
         by_layer = self._joint(ratios)
-        large = by_layer > self._limit
-        old = self._memory[_Row.ENERGY] > 0
-        new = (by_layer >= self._unbearable) & ~old
-        energy, reach, start, beyond, quiet = torch.where(new, self._fresh, self._memory)
-        counted = by_layer.clamp(max=WINSOR * self._limit)
-        energy = torch.addcmul(KEEP**2 * energy, counted, counted)
-        beyond, quiet = beyond + large, (quiet + 1.0) * ~large
-        rate = reach * self._over_sizes * energy.rsqrt()
-        sure = beyond >= FEW
-        trouble = (old | new) & (large | ((rate < 1.0) & (sure | (quiet < QUIET))))
-        memory = torch.where(trouble, torch.stack([energy, reach, start, beyond, quiet]), 0.0)
-        self._memory = torch.where(finite, memory, self._memory)
-        once = (self._limit / by_layer).square()
-        long = (rate * counted).clamp(max=LONGEST_STEP * self._limit) / by_layer
-        factors = torch.where(trouble & (large | sure), long, once)  # what follows a single bad batch is let through
+        factors = self._trouble.factors(by_layer, (self._limit / by_layer).square(), finite)
         return torch.where(finite & (factors < 1.0), factors, 1.0)[self._layer_of]
 
 
 def is_bounded(settings: Sequence[Mapping[str, Any]]) -> bool:
     """Whether `UpdateLimit` has a say over an optimizer with these ``param_groups``: there is a group of SGD."""
-    return any(map(_is_sgd, settings))
+    return any(map(is_sgd, settings))
 
 
 def known_rate(group: Mapping[str, Any]) -> float:
@@ -232,10 +162,11 @@ def _rate(group: Mapping[str, Any]) -> float:
 
     0 where the optimizer is no SGD, or its rate is on another device, where reading it would wait.
     """
-    return known_rate(group) / max(1.0 - float(group["momentum"]), 1e-3) if _is_sgd(group) else 0.0
+    return known_rate(group) / max(1.0 - float(group["momentum"]), 1e-3) if is_sgd(group) else 0.0
 
 
-def _is_sgd(group: Mapping[str, Any]) -> bool:
+def is_sgd(group: Mapping[str, Any]) -> bool:
+    """Whether a group of ``param_groups`` is one of SGD, with momentum or without."""
     return "dampening" in group and "momentum" in group
 
 

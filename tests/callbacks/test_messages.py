@@ -37,8 +37,8 @@ def test_the_start_line_says_what_is_watched_and_what_acts(kit, said):
     assert lines(said)[0] == (
         "[gradwatch] watching 3 layers with 6 parameter tensors under SGD (SingleDevice, precision 32-true); acts: "
         "clip by NormClip(max_norm=0.5), skip NaN and inf; clip on alarms, skip on NaN and inf; learning rate x0.98"
-        " every epoch; learning rate x0.5 after spike, explosion, update_too_large, nonfinite; Adam's rate to updates"
-        " of x0.3 of the weights; stop on vanishing"
+        " every epoch; learning rate x0.5 after spike, explosion, update_too_large, nonfinite; Adam's rate, and SGD's"
+        " where it jumps, to updates of x0.3 of the weights; stop on vanishing"
     )
 
 

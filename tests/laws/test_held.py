@@ -85,4 +85,5 @@ def test_a_resumed_one_goes_on_exactly():
     one, other = trained(), HeldRate(0.3)
     one.scales(WEIGHTS, sgd(10.0), 1.0)
     other.load_state_dict(one.state_dict())
+    assert other.ratio == one.ratio > 0.3
     assert held_steps(other, 10.0) == held_steps(one, 10.0)

@@ -170,7 +170,7 @@ def test_unitwise_clipping_is_refused_where_rows_are_cut(case):
         assert "a norm law" in str(record.error)
 
 
-def differences(record: Seen, gold: Seen, case: Case, least: float) -> list[str]:
+def differences(record: Seen, gold: Seen, case: Case, least: float = 0.0) -> list[str]:
     """What was logged here and not there, or not within its precision."""
     hidden = ("grad_depth/",) if case.flat else ()  # a flat tensor hides which parameters are matrices
     return [
