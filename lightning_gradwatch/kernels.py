@@ -95,7 +95,7 @@ def _norms(group: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 
 def _norm_by_pieces(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The norm of a large tensor on a CPU, where accumulating in another type takes six times as long as converting it.
+    """The norm of a large tensor on a CPU, where accumulating in another type can take six times as long as converting.
 
     A piece at a time is converted, so that there is no second copy of the gradient.
     """
