@@ -28,6 +28,7 @@ class EventKind(str, Enum):
     SATURATED = "saturated"
     NOT_UPDATED = "not_updated"
     REWOUND = "rewound"
+    HELD = "held"
 
 
 class Severity(str, Enum):
