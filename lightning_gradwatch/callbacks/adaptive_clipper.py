@@ -83,6 +83,8 @@ class AdaptiveClipper(GradientCallback):
         'clip by PercentileClip(percentile=50.0) per group, updates by SGD to x0.3 of the weights, skip NaN and inf'
     """
 
+    skips = True
+
     def __init__(
         self,
         law: LawName | Law | ElementwiseLaw = "zscore",

@@ -71,9 +71,7 @@ class GradientCallback(Participant, LightningCallback):
     @override
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._leads(trainer):
-            session = Session.of(trainer)
-            if any(peer.diagnose for peer in session.peers(trainer)):
-                session.diagnosis.begin_batch(trainer, pl_module, batch)
+            Session.of(trainer).begin_batch(trainer, pl_module, batch)
 
     @override
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
@@ -100,8 +98,9 @@ class GradientCallback(Participant, LightningCallback):
             session.drain(trainer, pl_module)
             session.writer.flush()
             counts = [peer.counts for peer in session.peers(trainer)]
-            touched = session.interventions
-            tell(trainer, summary_line(counts, session.steps, touched.describe(), touched.advice(session.steps_in_all)))
+            touched, advice = session.interventions, session.interventions.advice(session.steps_in_all)
+            changed, seen = touched.describe(), session.saw_gradient
+            tell(trainer, summary_line(counts, session.steps, changed, advice, saw_gradient=seen))
 
     @override
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

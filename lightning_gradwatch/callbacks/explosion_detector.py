@@ -138,6 +138,7 @@ class ExplosionDetector(Detector):
             # What keeps NaN out of the weights is not muted with the message about it.
             "ignore": [kind for kind in self.ignore if kind != "nonfinite" or self.nonfinite == "warn"],
         }
+        self.skips = self.nonfinite != "warn" or self.action in ("skip", "stop", "abort")
         self._budgets: LazyStateDict[int, SkipBudget] = LazyStateDict()
         self._bounds: dict[int, UpdateBound] = {}
         self._acted: dict[int, str] = {}

@@ -34,11 +34,12 @@ def apply_actions(record: StepRecord) -> None:
     norms: Norms = record.snapshot.norms if host and record.snapshot is not None else record.reading.norms
     if record.ending is not None:
         return
-    if record.lagged:
-        record.guard &= lightning.scaler_of(record.trainer) is None  # a scaler skips by itself
+    if record.lagged and isinstance(norms, Tensor):
         if record.guard:
-            finite = torch.isfinite(torch.linalg.vector_norm(norms))
-            record.watch.skip_on_device(1.0 - finite.float())
+            record.bad = 1.0 - torch.isfinite(torch.linalg.vector_norm(norms)).float()
+        record.guard &= lightning.scaler_of(record.trainer) is None  # a scaler skips by itself
+        if record.guard and record.bad is not None:
+            record.watch.skip_on_device(record.bad)
     elif record.skip:
         record.watch.skip(record)
         record.skipped = True

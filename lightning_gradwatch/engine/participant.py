@@ -37,6 +37,8 @@ class Participant:
         tripped: The event of its own that ended the run, or None.
     """
 
+    skips: bool = False
+    """Whether it may have a step skipped or undone."""
     error: ClassVar[type[GradwatchError]] = GradientExplosionError
     diagnose: bool = False
     only_reports: ClassVar[bool] = False

@@ -16,6 +16,7 @@ from lightning_gradwatch.compat import lightning
 from lightning_gradwatch.compat.distributed import with_culprit
 from lightning_gradwatch.engine.apply import apply_actions
 from lightning_gradwatch.engine.dispatch import Dispatcher
+from lightning_gradwatch.engine.forward_buffers import ForwardBuffers
 from lightning_gradwatch.engine.interventions import Intervention, Interventions
 from lightning_gradwatch.engine.investigation import Investigation
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
@@ -49,8 +50,10 @@ class Session:
         dispatcher: The one way of events out.
         shield: What stands between the training and whatever else reports.
         diagnosis: What looks into the modules, on demand.
+        buffers: What forward passes change of the module.
         stopping: Whether a callback has stopped the training.
         steps: Optimizer steps seen.
+        saw_gradient: Whether any of them had a gradient.
         interventions: What our callbacks have changed, each step once, whichever of them did.
     """
 
@@ -61,9 +64,11 @@ class Session:
         self.dispatcher = Dispatcher(Console(), self.writer)
         self.shield = FailSafe()
         self.diagnosis = Investigation()
+        self.buffers = ForwardBuffers()
         self.stopping = False
         self.steps = 0
         self.interventions = Interventions()
+        self.saw_gradient = False
         self._restored: dict[int, dict[str, Any]] = {}
         self._callbacks: list[Any] = []
         self._peers: list[Participant] = []
@@ -103,11 +108,20 @@ class Session:
             same = [i for i, known in enumerate(trainer.optimizers) if known is optimizer]
             watch = OptimizerHooks(optimizer, same[0] if same else len(self.watches), names, trainer.strategy.model)
             watch.load_state_dict(self._restored.pop(watch.index, {}))
+            watch.on_over.append(self.diagnosis.resume)
             watch.on_taken.append(lambda: self.finish(trainer, watch, taken=True))
             self.watches[id(optimizer)] = watch
             for peer in self.peers(trainer):
                 peer.begin(watch)
         return watch
+
+    def begin_batch(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        """Before the forward pass."""
+        peers = self.peers(trainer)
+        if any(peer.diagnose for peer in peers):
+            self.diagnosis.begin_batch(trainer, pl_module, batch)
+        if any(peer.skips for peer in peers):
+            self.buffers.begin_batch(pl_module)
 
     def add_loss(self, trainer: Any, loss: Tensor) -> None:
         """Keeps the loss of one backward call, with the GradScaler's factor and accumulation's division undone."""
@@ -120,6 +134,7 @@ class Session:
     @torch.no_grad()
     def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Everything that happens at one optimizer step before it is taken."""
+        self.diagnosis.pause()
         if self._blind:
             return
         self.peers(trainer)
@@ -131,6 +146,7 @@ class Session:
             self._evaluate_again(trainer, pl_module, watch)
             return
         self.steps += 1
+        self.buffers.end_step()
         self.diagnosis.arrive()
         before = self._publish(trainer, watch.arrive())
         if watch.changed():
@@ -298,9 +314,17 @@ class Session:
         for peer in self._parts["on_measured"]:
             peer.on_measured(record)
         apply_actions(record)
+        self._restore_buffers(record)
         self.dispatcher.step(record)
         for peer in self._parts["on_applied"]:
             self.ask(peer, peer.on_applied, record)
+
+    def _restore_buffers(self, record: StepRecord) -> None:
+        """A step that is skipped or undone leaves the module's statistics as they were, too."""
+        if record.skipped or record.ending is not None:
+            self.buffers.restore()
+        elif record.bad is not None:  # a scaler skips overflows, after which the statistics of the batch are sound
+            self.buffers.restore(record.bad, only_broken=not record.guard)
 
     def _publish(self, trainer: Any, result: StepResult | None) -> StepResult | None:
         if result is not None:
@@ -314,6 +338,7 @@ class Session:
 
     def _count(self, trainer: Any, result: StepResult) -> None:
         """Counts what was changed at a step; what is changed often is told, with the setting that would spare it."""
+        self.saw_gradient = self.saw_gradient or bool(result.snapshot.present.any())
         index, ordinal = result.watch.index, self._ordinals.get(result.watch.index, 0)
         self._ordinals[index] = ordinal + 1
         for kind, touch in result.touches.items():

@@ -105,6 +105,7 @@ class StepRecord:
         skip: Whether somebody wants the step to be a no-op.
         guard: Whether it is to be one if a gradient is non-finite, which the host does not know yet.
         skipped: Whether it is one, as far as the host knows.
+        bad: 0-dim, 1.0 where the device finds a gradient that is not finite; None where the host judges that.
         earlier: The step that is judged, where that is the one before.
         edited: Whether the gradients are to be measured again once the step is over, since others may have changed
             them.
@@ -132,6 +133,7 @@ class StepRecord:
     skip: bool = False
     guard: bool = False
     skipped: bool = False
+    bad: Tensor | None = None
     earlier: StepResult | None = None
     edited: bool = False
     factor: float | Tensor = 1.0
