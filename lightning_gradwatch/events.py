@@ -24,6 +24,9 @@ class EventKind(str, Enum):
     DISCONNECTED = "disconnected"
     SATURATED = "saturated"
     NOT_UPDATED = "not_updated"
+    OVERWRITTEN = "overwritten"
+    DIVERGING = "diverging"
+    OFF_SCALE = "off_scale"
     REWOUND = "rewound"
 
 

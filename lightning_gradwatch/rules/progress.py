@@ -69,6 +69,14 @@ class LossHistory:
         # The first loss as well: a training that blows up in its first steps has not converged by coming down again.
         return median(now) <= _CONVERGED * min(start[0], median(start))
 
+    def at_start(self) -> bool | None:
+        """Whether the loss is still where it began: not below the first steps by 3 % and its noise; None if unknown."""
+        start, recent = self._view()
+        now = _finite(recent[-self.window :])
+        if min(len(start), len(now)) < _FEWEST or len(recent) < self.window:
+            return None
+        return not self._fell(start, now)
+
     def stuck(self) -> bool | None:
         """Whether there is neither progress nor anything left to gain; None if that is unknown."""
         improved = self.improved()

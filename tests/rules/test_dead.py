@@ -50,10 +50,17 @@ class TestDead:
     def test_a_step_without_a_gradient_starts_the_count_again(self, lab):
         assert played(lab, Dead, lambda i: [None if i % 50 == 49 else 0.0, 1.0], FLAT) == []
 
-    def test_a_layer_lives_as_long_as_one_of_its_matrices_does(self, lab):
+    def test_a_matrix_whose_sibling_lives_is_named_by_itself(self, lab):
         layout = Layout(("a.ih", "a.hh", "a.bias", "b.weight"), ((2, 2), (2, 2), (2,), (2, 2)))
-        assert played(lab, Dead, lambda i: [1.0, 0.0, 0.0, 1.0], FLAT, layout) == []
-        assert len(played(lab, Dead, lambda i: [0.0, 0.0, 0.0, 1.0], FLAT, layout)) == 1
+        (event,) = played(lab, Dead, lambda i: [1.0, 0.0, 0.0, 1.0], FLAT, layout)
+        assert (event.layers, event.severity) == (("a.hh",), "warning")
+        (event,) = played(lab, Dead, lambda i: [0.0, 0.0, 0.0, 1.0], FLAT, layout)
+        assert event.layers == ("a",)
+
+    def test_a_lone_batch_with_a_gradient_does_not_hide_a_dead_whole(self, lab):
+        (event,) = played(lab, Dead, lambda i: [float(i % 30 == 29)] * 3, FLAT)
+        assert "in all 3 layers" in event.message
+        assert played(lab, Dead, lambda i: [float(i % 5 == 4)] * 3, FLAT) == []
 
     def test_a_bias_above_zero_inputs_keeps_no_layer_alive(self, lab):
         layout = Layout(("a.weight", "a.bias", "b.weight"), ((2, 2), (2,), (2, 2)))
