@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.rate_course import RateCourse
 from lightning_gradwatch.rules.rule import event, usable
 from lightning_gradwatch.rules.text import number
@@ -47,11 +47,11 @@ class Stalled:
         self.ratio = ratio
         self.course = RateCourse(window)
         self._losses = losses
-        self._latch = Latch(patience)
+        self._latch = Hysteresis(patience)
         self._steps = 0
         self._since: int | None = None
         self._looks: list[tuple[float, int]] = []  # median, and how many it is of
-        self._idle = Latch(patience)
+        self._idle = Hysteresis(patience)
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """Looks at the rate of this step and at the updates of the step before."""
