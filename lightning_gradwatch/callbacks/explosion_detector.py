@@ -161,8 +161,8 @@ class ExplosionDetector(Detector):
         return self.max_abs is not None
 
     @override
-    def make_rules(self, reduce: Reduce | None) -> RuleSet:
-        return explosion_rules(**self._settings, reduce=reduce)
+    def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
+        return explosion_rules(**self._settings, reduce=reduce, rivals=rivals)
 
     @override
     def is_vital(self, rule: str) -> bool:

@@ -105,7 +105,7 @@ class VanishingDetector(Detector):
         return self.action != "warn"
 
     @override
-    def make_rules(self, reduce: Reduce | None) -> RuleSet:
+    def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
         return vanishing_rules(**self._settings, reduce=reduce)
 
     @override

@@ -20,6 +20,7 @@ from lightning_gradwatch.rules.baseline import Baseline
 from lightning_gradwatch.rules.dead import Dead
 from lightning_gradwatch.rules.depth import depth_factor, speed_spread
 from lightning_gradwatch.rules.disconnected import Disconnected
+from lightning_gradwatch.rules.diverging import Diverging
 from lightning_gradwatch.rules.exploding_depth import ExplodingDepth
 from lightning_gradwatch.rules.growth import Growth
 from lightning_gradwatch.rules.limits import AbsoluteLimits
@@ -41,6 +42,7 @@ __all__ = [
     "Baseline",
     "Dead",
     "Disconnected",
+    "Diverging",
     "ExplodingDepth",
     "ExplodingInTime",
     "Growth",
@@ -78,14 +80,19 @@ def explosion_rules(
     max_update_ratio: float = 0.5,
     ignore: Iterable[EventKind | str] = (),
     reduce: Reduce | None = None,
+    rivals: bool = False,
 ) -> RuleSet:
-    """The rules of `ExplosionDetector`, for one optimizer; its arguments, and `reduce` as in `LossHistory`."""
+    """The rules of `ExplosionDetector`, for one optimizer; its arguments, `reduce` as in `LossHistory`, and `rivals`.
+
+    The last says that there are several optimizers, one of whose progress may be the other's loss.
+    """
     losses = LossHistory(window, reduce)
     rules: dict[str, Rule] = {
         "nonfinite": NonFinite(alone=reduce is None),
         "limits": AbsoluteLimits(max_norm=max_norm, max_abs=max_abs, patience=patience),
         "spike": Spike(losses, window=window, warmup_steps=warmup_steps, factor=spike_factor, z=spike_z),
         "growth": Growth(losses, window=window, factor=growth_factor, patience=patience),
+        "diverging": Diverging(losses, window=window, rivals=rivals, patience=patience),
         "depth": ExplodingDepth(losses, patience=patience),
         "update": UpdateTooLarge(losses, limit=max_update_ratio, patience=patience),
         "time": ExplodingInTime(losses, window=window),

@@ -108,7 +108,8 @@ class Dead:
         owner, matrix, size = snapshot.layout.layer_of, snapshot.layout.matrix, len(snapshot.layout.layers)
         matrices = np.bincount(owner, weights=matrix & snapshot.present, minlength=size)
         living = snapshot.present & ~dead & (matrix | (matrices[owner] == 0))
-        whole: Bools = dead & (snapshot.layout.matrix | (np.bincount(owner, weights=living, minlength=size)[owner] == 0))
+        nothing_lives = np.bincount(owner, weights=living, minlength=size)[owner] == 0
+        whole: Bools = dead & (matrix | nothing_lives)
         return whole
 
     def _found(

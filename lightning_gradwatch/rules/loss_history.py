@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from math import isfinite, nan, sqrt
 from statistics import median, quantiles
 from typing import Any
@@ -21,6 +22,8 @@ _GOES_ON, _STAYS = 1.2, 0.8  # of the height of the jump
 _BOTTOMLESS = 100.0  # times the losses of the start
 _CONVERGED = 0.05  # of the level at the start
 _FEWEST = 3  # losses that make a median
+_BLOCKS = 6  # that make a climb
+_STEADY = 0.25  # of the least rise
 
 
 class LossHistory:
@@ -98,6 +101,28 @@ class LossHistory:
     def last(self, steps: int) -> list[float]:
         """This rank's losses of the last `steps` steps, the newest last; NaN where unknown."""
         return list(self._recent)[-steps:] if steps > 0 else []
+
+    def climb(self) -> float | None:
+        """How far the loss has climbed above its start, as a share of its level; 0 if not, None if unknown.
+
+        Medians of five blocks per window are compared. The last must lie above the start, and above the lowest, by 20 %
+        and more than noise; four of the last five steps from block to block must go up, and without the largest of them
+        it must be a rise still: so a curriculum that jumps is none.
+        """
+        start, recent = self._view()
+        size = max(_FEWEST, self.window // 5)
+        whole = len(recent) // size * size
+        parts = [_finite(recent[i : i + size]) for i in range(len(recent) - whole, len(recent), size)]
+        if len(start) < _FEWEST or len(parts) < _BLOCKS or min(map(len, parts)) < _FEWEST:
+            return None
+        levels = [median(part) for part in parts]
+        least = max(_noise(parts[0], parts[-1]), _LEAST_RISE * self._scale(start))
+        above = levels[-1] - median(start)
+        risen = min(above, levels[-1] - min(levels)) > least
+        steps = [after - before for before, after in pairwise(levels[-_BLOCKS:])]
+        ups = sum(step > 0 for step in steps) >= len(steps) - 1
+        steady = levels[-1] - levels[-_BLOCKS] - max(steps) > _STEADY * least
+        return above / self._scale(start) if risen and ups and steady else 0.0
 
     def lasting(self, steps: int) -> bool:
         """Whether a loss that jumped at the first of the last `steps` went on from there, or stays up for ten steps.

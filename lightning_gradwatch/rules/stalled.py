@@ -155,7 +155,7 @@ class Stalled:
         typical = float(np.median([middle for middle, _ in self._looks]))
         limit = self.ratio if typical < self.ratio else _AT_START * self.ratio
         first = f"weights move by {number(typical)} of their norm, limit {number(limit)}"
-        looks = f"({len(self._looks)} measured steps)"
+        looks = f"({len(self._looks)} looks)"
         line = self.course.line()
         return event(
             snapshot,

@@ -29,7 +29,7 @@ def test_tiny_updates_without_progress_are_one_alarm(lab):
     (event,) = played(lab, TINY, FLAT)
     assert (event.kind, event.severity, event.step) == ("stalled", "alarm", 99)
     assert event.message.splitlines() == [
-        "weights move by 1e-8 of their norm, limit 1e-6 (20 measured steps)",
+        "weights move by 1e-8 of their norm, limit 1e-6 (20 looks)",
         "loss: no progress in 50 steps (2.3 -> 2.3)",
     ]
 
