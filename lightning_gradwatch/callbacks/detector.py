@@ -86,6 +86,7 @@ class Detector(GradientCallback):
         failed, off = partial(self._failed, session), session.shield.broken(self)
         rules.losses.update(self._loss(record))
         if self.diagnose:
+            session.diagnosis.follow(record)
             rules.learn(session.diagnosis.look, failed, off)
         view = self.view(record.snapshot)
         for rule, event in rules.findings(view, record.snapshot, failed, off):

@@ -39,6 +39,27 @@ def inspect(batch: object) -> list[Input]:
     return [Input(path, *_numbers(tensor)) for path, tensor in found]
 
 
+@torch.no_grad()
+def scales(batch: object) -> dict[str, Tensor]:
+    """``rms <path>`` and ``largest <path>`` of the same tensors, on the device, without waiting for it."""
+    found: dict[str, Tensor] = {}
+    for path, tensor in [(p, t) for p, t in _tensors(batch, "batch", _DEEPEST) if t.numel()][:_MOST_TENSORS]:
+        values = tensor.detach().float()
+        largest = values.abs().amax()
+        found[f"largest {path}"] = largest
+        found[f"rms {path}"] = (values / largest.clamp(min=1e-30)).square().mean().sqrt() * largest
+    return found
+
+
+def inputs_of(numbers: Mapping[str, float]) -> list[Input]:
+    """The tensors whose scales are among the numbers."""
+    return [
+        Input(name[4:], 0, 0, value, numbers.get(f"largest {name[4:]}", value))
+        for name, value in numbers.items()
+        if name.startswith("rms ")
+    ]
+
+
 def nonfinite(inputs: Sequence[Input]) -> str:
     """``batch["x"] holds 3 NaN and 1 inf``, for each tensor with any; empty if there is none."""
     parts = []

@@ -4,13 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from lightning_gradwatch.diagnosis import Evidence, Input, Request, diagnosed, explained, gather, inspect, read_setup
+from lightning_gradwatch.diagnosis import (
+    Evidence,
+    History,
+    Input,
+    Request,
+    advice,
+    diagnosed,
+    explained,
+    gather,
+    inputs_of,
+    inspect,
+    read_setup,
+    weigh,
+)
 from lightning_gradwatch.engine.probes import Probes
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.probe_reading import ProbeReading
@@ -48,6 +62,7 @@ class Investigation:
         self._asking: list[Request] = []  # those for whom the batch at hand is looked at
         self._expecting: list[Request] = []  # those for whom the last one was; its numbers may be on their way
         self._asked: dict[tuple[EventKind, int], int] = {}
+        self._histories: dict[int, History] = {}
 
     @property
     def look(self) -> ProbeReading | None:
@@ -61,7 +76,7 @@ class Investigation:
         if self._closed:
             return
         self._asking = [request for request in self._requests if request.begun < BATCHES]
-        self._looks.begin(trainer, pl_module, asked=bool(self._asking))
+        self._looks.begin(trainer, pl_module, batch, asked=bool(self._asking))
         inputs = self._inputs() if self._asking else []
         for request in self._asking:
             request.begun += 1
@@ -84,12 +99,37 @@ class Investigation:
             request.looks += 1
             request.readings.numbers.append(numbers)
 
-    def explain(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
-        """The finding with what the batch at hand tells of it; on CUDA, where the step before is judged, as it is.
+    def follow(self, record: StepRecord) -> None:
+        """Remembers of a step what may explain a later finding."""
+        if record.snapshot is not None:
+            adaptive = any("betas" in group for group in record.watch.optimizer.param_groups)
+            self._history(record.where["optimizer"]).follow(record.snapshot, adaptive=adaptive)
 
-        Gradients are equal on all ranks, so all of them have found it and ask each other now whose batch was bad.
+    def explain(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
+        """The finding with the cause that the evidence at hand names."""
+        if event.severity is not Severity.INFO:
+            history = self._history(event.optimizer)
+            with self._looks.guard:
+                cause = weigh(event, self._first(), history)
+                event = event if cause is None else replace(event, cause=cause.text, remedies=advice(cause, history))
+        return self._batch_told(record, event) if event.kind is EventKind.NONFINITE else event
+
+    def _history(self, optimizer: int) -> History:
+        return self._histories.setdefault(optimizer, History())
+
+    def _first(self) -> Evidence:
+        """What the first batch was."""
+        numbers = self._looks.first or {}
+        scales = self._looks.scales or {}
+        return Evidence(inputs=inputs_of(numbers), first=scales)
+
+    def _batch_told(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
+        """A gradient that is not finite, with what the batch at hand tells of it; on CUDA as it is.
+
+        There the step before is judged. Gradients are equal on all ranks, so all of them have found it and ask each
+        other now whose batch was bad.
         """
-        if event.kind is not EventKind.NONFINITE or record.lagged or record.snapshot is None:
+        if record.lagged or record.snapshot is None:
             return event
         loss = record.snapshot.loss
         single = not record.pl_module.automatic_optimization or record.trainer.accumulate_grad_batches == 1
@@ -147,6 +187,7 @@ class Investigation:
         return {
             "looks": self._looks.state_dict(),
             "requests": [request.to_dict() for request in self._requests],
+            "histories": [[optimizer, history.state_dict()] for optimizer, history in self._histories.items()],
             "asked": [[kind.value, optimizer, step] for (kind, optimizer), step in self._asked.items()],
         }
 
@@ -155,6 +196,8 @@ class Investigation:
         self._looks.load_state_dict(state["looks"])
         self._requests = [Request.from_dict(request) for request in state["requests"]]
         self._asked = {(EventKind(kind), optimizer): step for kind, optimizer, step in state["asked"]}
+        for optimizer, history in state.get("histories", ()):
+            self._history(optimizer).load_state_dict(history)
 
     def _inputs(self) -> list[Input]:
         with self._looks.guard:

@@ -27,6 +27,8 @@ from lightning_gradwatch.rules.limits import AbsoluteLimits
 from lightning_gradwatch.rules.loss_history import LossHistory, Reduce
 from lightning_gradwatch.rules.nonfinite import NonFinite
 from lightning_gradwatch.rules.not_updated import NotUpdated
+from lightning_gradwatch.rules.off_scale import OffScale
+from lightning_gradwatch.rules.overwritten import Overwritten
 from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
 from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.ruleset import RuleSet
@@ -49,6 +51,8 @@ __all__ = [
     "LossHistory",
     "NonFinite",
     "NotUpdated",
+    "OffScale",
+    "Overwritten",
     "ProbeReading",
     "ProbeRule",
     "Reduce",
@@ -94,6 +98,7 @@ def explosion_rules(
         "growth": Growth(losses, window=window, factor=growth_factor, patience=patience),
         "diverging": Diverging(losses, window=window, rivals=rivals, patience=patience),
         "depth": ExplodingDepth(losses, patience=patience),
+        "scale": OffScale(losses, window=window, patience=patience),
         "update": UpdateTooLarge(losses, limit=max_update_ratio, patience=patience),
         "time": ExplodingInTime(losses, window=window),
     }
@@ -119,6 +124,7 @@ def vanishing_rules(
     rules: dict[str, Rule] = {
         "limits": AbsoluteLimits(min_norm=min_norm, patience=patience),
         "depth": VanishingDepth(losses, window=window, ratio=depth_ratio, patience=patience),
+        "overwritten": Overwritten(losses, window=window, patience=patience),
         "stalled": Stalled(losses, window=window, ratio=stall_ratio, patience=patience),
         "dead": Dead(losses, steps=dead_steps, patience=patience),
         "disconnected": Disconnected(losses, steps=dead_steps, patience=patience),

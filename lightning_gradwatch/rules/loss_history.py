@@ -80,6 +80,13 @@ class LossHistory:
             return None
         return not self._fell(start, now)
 
+    def share_of_start(self) -> float | None:
+        """The loss of the last fifth of a window over the very first; None if unknown or it may be negative."""
+        start, recent = self._view()
+        now = _finite(recent[-max(_FEWEST, self.window // 5) :])
+        known = len(now) >= _FEWEST and bool(start) and start[0] > 0 and min(now) >= 0
+        return median(now) / start[0] if known else None
+
     def stuck(self) -> bool | None:
         """Whether there is neither progress nor anything left to gain; None if that is unknown."""
         improved = self.improved()

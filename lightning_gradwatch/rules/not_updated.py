@@ -26,6 +26,7 @@ class NotUpdated:
 
     The gradient meant is that of the step whose update was measured: heads that take turns have none every other step.
     One below 1e-3 of the largest is left out: its update may be lost in rounding, and the fault lies elsewhere.
+    Where nothing moves, no parameter was left out: then it is the rate, which is `Stalled`'s to say.
     The step after a non-finite one is left out, since its update may have been skipped, and steps at which the learning
     rate is 0.
 
@@ -76,6 +77,8 @@ class NotUpdated:
         looks[zero] += 1
         table[:2, ratios > 0] = 0
         self._still = bool(looks.any())
+        if not (ratios > 0).any():
+            return []  # where nothing moves at all, it is not these parameters: that is `stalled`
         lasting = (looks >= _LOOKS) & (self._steps - first + 1 >= self.steps)
         found = news(snapshot, lasting, reported, self._losses)
         if found is None:

@@ -235,6 +235,15 @@ TABLE = {
         ("standardise inputs and targets", "check their units", "make the initial outputs small"),
         "LeCun 1998; He 2015; TheDeepChecker",
     ),
+    33: Row(
+        "The loss that is differentiated is a small part of what the loss function gave",
+        "the loss is divided once too often",
+        (
+            "take out the division: the loss function's mean has divided already",
+            "check its reduction and accumulate_grad_batches",
+        ),
+        "PyTorch documentation; TheDeepChecker",
+    ),
 }
 
 

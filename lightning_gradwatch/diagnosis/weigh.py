@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place where the evidence on a finding is weighed: a cause is said where its rivals are excluded.
+
+What is at hand when something is found: the scale of the inputs, targets and outputs of the first batch, the weights at
+the first step, and how far the steps moved the weights since. Where that names no cause, the finding says so.
+"""
+
+from __future__ import annotations
+
+from lightning_gradwatch.diagnosis.cause import Cause
+from lightning_gradwatch.diagnosis.evidence import Evidence
+from lightning_gradwatch.diagnosis.history import History
+from lightning_gradwatch.diagnosis.words import far, span
+from lightning_gradwatch.events import EventKind, GradientEvent, Remedy
+from lightning_gradwatch.rules.remedies import remedies
+from lightning_gradwatch.rules.saturated import LARGE_GAIN
+from lightning_gradwatch.rules.text import listed, number
+
+_RATE, _DATA, _DIED, _SLOW, _GROWS, _SCHEDULE = 5, 6, 16, 20, 21, 29  # rows of the table of remedies
+_LOSS = 33
+_KILLS = 0.3  # relative update of half of the matrices that may kill units
+_SCALED_DOWN = 0.2  # of what the loss function gave
+_USUAL_UPDATE = 1e-3  # CS231n
+_OFF = 30.0  # rms of targets over that of the answers, or over 1
+_TOO_LARGE = (
+    EventKind.SPIKE,
+    EventKind.EXPLOSION,
+    EventKind.UPDATE_TOO_LARGE,
+    EventKind.DIVERGING,
+    EventKind.OFF_SCALE,
+    EventKind.SATURATED,
+    EventKind.DEAD,
+    EventKind.NONFINITE,
+)
+_NEED_FAST = (EventKind.SATURATED, EventKind.DEAD, EventKind.NONFINITE)
+"""Kinds with many other causes: here only weights that really moved too fast are named."""
+
+UNKNOWN = "cause unknown"
+
+
+def weigh(event: GradientEvent, evidence: Evidence, history: History) -> Cause | None:
+    """The cause of a finding; None if the evidence names none.
+
+    Of what is too large, in this order, since each explains the next: initial weights that are; targets and inputs that
+    are not of order 1, though under Adam they do not make a step large; then a rate that moves the weights too fast.
+    """
+    if event.kind is EventKind.STALLED:
+        return _too_slow(event, evidence, history)
+    if event.kind not in _TOO_LARGE:
+        return None
+    fast = history.too_fast
+    if event.kind in _NEED_FAST:
+        return _rate(evidence, *fast) if fast is not None and fast[1] > _KILLS and _died(event) else None
+    large, data = _large_weights(history), off_scale(evidence)
+    if large is not None:
+        return large
+    if data is not None and not (history.adaptive and fast is not None):
+        return data
+    return None if fast is None else _rate(evidence, *fast)
+
+
+def _died(event: GradientEvent) -> bool:
+    """Whether it is no fault that was there from the start."""
+    return event.kind is not EventKind.DEAD or event.remedies == remedies(_DIED)
+
+
+def _too_slow(event: GradientEvent, evidence: Evidence, history: History) -> Cause | None:
+    """Why steps have no effect, where the learning rate's schedule is not it."""
+    if event.remedies == remedies(_SCHEDULE):
+        return None
+    value, ratio = evidence.first.get("value"), history.first_loss
+    if value and ratio is not None and 0 < ratio < _SCALED_DOWN * value:
+        return Cause(f"the loss is scaled down: it is 1/{number(value / ratio)} of what the loss function gave", _LOSS)
+    if history.adaptive:
+        return Cause(f"the learning rate is too low: {_moves(event)}, and its size is all that decides", _SLOW)
+    return None
+
+
+def _moves(event: GradientEvent) -> str:
+    return f"weights move by {number(event.value)} of their norm per step"
+
+
+def off_scale(evidence: Evidence) -> Cause | None:
+    """Inputs or targets that are not of order 1."""
+    first = evidence.first
+    target, answer = first.get("target"), first.get("answer", 0.0)
+    if target is not None and target > _OFF * max(answer, 1.0):
+        text = f"the targets are far from order 1: rms {number(target)}, of the first answers {number(answer)}"
+        return Cause(text, _DATA)
+    inputs = far(evidence)
+    return Cause(f"the inputs are far from order 1: {inputs}", _DATA) if inputs else None
+
+
+def advice(cause: Cause, history: History) -> tuple[Remedy, ...]:
+    """What to try; with a number where the evidence holds one."""
+    found = remedies(cause.row)
+    fast = history.too_fast
+    if cause.row != _RATE or fast is None:
+        return found
+    first, *others = found
+    return (Remedy(first.id, f"learning rate / {_times(fast[1])}", first.source), *others)
+
+
+def _times(moved: float) -> str:
+    """By how much to divide a rate whose first fast step moved the weights so far: 1, 2 or 5 times a power of ten."""
+    times = max(10.0, 10 * moved / 0.1 if moved < 1 else moved / _USUAL_UPDATE / 10)
+    power = 10.0 ** int(f"{times:e}".split("e")[1])
+    return f"{next(step for step in (1, 2, 5, 10) if step * power >= times * 0.999) * power:g}"
+
+
+def _rate(evidence: Evidence, step: int, moved: float) -> Cause:
+    known = [i for i in evidence.inputs if i.rms == i.rms]
+    sound = f"; the inputs are of order 1 (rms {span([i.rms for i in known])})" if known and not far(evidence) else ""
+    return Cause(
+        f"the learning rate is too high: step {step} moved the weights by {number(moved)} of their norm{sound}", _RATE
+    )
+
+
+def _large_weights(history: History) -> Cause | None:
+    large = {layer: gain for layer, (gain, _) in history.gains.items() if gain > LARGE_GAIN}
+    if not large or 2 * len(large) < len(history.gains):
+        return None
+    layers = sorted(large, key=lambda layer: -large[layer])
+    times = span(large.values())
+    return Cause(
+        f"initial weights too large in {listed(layers)}: {times} times what preserves the variance",
+        _GROWS,
+        tuple(layers),
+    )
