@@ -30,6 +30,8 @@ class EventKind(str, Enum):
     OVERWRITTEN = "overwritten"
     DIVERGING = "diverging"
     OFF_SCALE = "off_scale"
+    WRONG_LOSS = "wrong_loss"
+    SAME_OUTPUT = "same_output"
     REWOUND = "rewound"
 
 

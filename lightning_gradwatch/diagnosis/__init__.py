@@ -22,7 +22,7 @@ from lightning_gradwatch.diagnosis.forward import ForwardProbe
 from lightning_gradwatch.diagnosis.guard import SuppressErrors
 from lightning_gradwatch.diagnosis.history import History
 from lightning_gradwatch.diagnosis.inputs import Input, inputs_of, inspect, nonfinite, scales
-from lightning_gradwatch.diagnosis.losses import first_scales
+from lightning_gradwatch.diagnosis.losses import scales_of
 from lightning_gradwatch.diagnosis.report import diagnosed, explained
 from lightning_gradwatch.diagnosis.request import Readings, Request
 from lightning_gradwatch.diagnosis.setup import Setup, read_setup
@@ -46,7 +46,6 @@ __all__ = [
     "diagnosed",
     "explained",
     "find_cause",
-    "first_scales",
     "gather",
     "hidden",
     "inputs_of",
@@ -54,5 +53,6 @@ __all__ = [
     "nonfinite",
     "read_setup",
     "scales",
+    "scales_of",
     "weigh",
 ]

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import numpy as np
 
 from lightning_gradwatch.rules.saturated import gains
 from lightning_gradwatch.snapshot import GradientSnapshot
-
-_RECENT = 50
-"""Measured steps whose updates are remembered."""
 
 _TINY = 0.01  # of the norm that usual initialisations give; the relative update of such weights says nothing
 _FAST = 0.1
@@ -33,8 +29,8 @@ class History:
         self.adaptive = False
         self.first_loss: float | None = None
         self._seen = False
-        self._moves: deque[tuple[int, float]] = deque(maxlen=_RECENT)  # step, median relative update of matrices
         self._first_fast: tuple[int, float] | None = None
+        self._worst: tuple[int, float] | None = None
         self._last: GradientSnapshot | None = None
 
     def follow(self, snapshot: GradientSnapshot, *, adaptive: bool) -> None:
@@ -52,19 +48,15 @@ class History:
         counts = snapshot.layout.matrix & (snapshot.update_ratios >= 0) & (snapshot.weight_norms > _TINY * usual)
         if counts.any():
             middle = float(np.median(snapshot.update_ratios[counts]))
-            self._moves.append((snapshot.step - 1, middle))
             if middle > _FAST and self._first_fast is None:
                 self._first_fast = snapshot.step - 1, middle
+            if self._worst is None or middle > self._worst[1]:
+                self._worst = snapshot.step - 1, middle
 
     @property
-    def fastest(self) -> float | None:
-        """The largest median relative update of the measured steps remembered; None if none was measured."""
-        return max((middle for _, middle in self._moves), default=None)
-
-    @property
-    def usual(self) -> float | None:
-        """The median of them."""
-        return float(np.median([middle for _, middle in self._moves])) if self._moves else None
+    def fastest(self) -> tuple[int, float] | None:
+        """The measured step that moved the median matrix furthest, and by how much of its norm; None before any."""
+        return self._worst
 
     @property
     def too_fast(self) -> tuple[int, float] | None:
@@ -75,8 +67,8 @@ class History:
         """Plain types."""
         return {
             "gains": {layer: list(pair) for layer, pair in self.gains.items()},
-            "moves": [list(move) for move in self._moves],
             "first_fast": None if self._first_fast is None else list(self._first_fast),
+            "worst": None if self._worst is None else list(self._worst),
             "adaptive": self.adaptive,
             "first_loss": self.first_loss,
             "seen": self._seen,
@@ -85,7 +77,7 @@ class History:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken."""
         self.gains = {layer: (gain, rms) for layer, (gain, rms) in state["gains"].items()}
-        self._moves = deque(((int(step), float(middle)) for step, middle in state["moves"]), maxlen=_RECENT)
-        fast = state["first_fast"]
+        fast, worst = state["first_fast"], state["worst"]
+        self._worst = None if worst is None else (int(worst[0]), float(worst[1]))
         self._first_fast = None if fast is None else (int(fast[0]), float(fast[1]))
         self.adaptive, self.first_loss, self._seen = state["adaptive"], state["first_loss"], state["seen"]

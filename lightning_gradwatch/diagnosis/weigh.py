@@ -10,6 +10,7 @@ from __future__ import annotations
 from lightning_gradwatch.diagnosis.cause import Cause
 from lightning_gradwatch.diagnosis.evidence import Evidence
 from lightning_gradwatch.diagnosis.history import History
+from lightning_gradwatch.diagnosis.setup import clipped_away
 from lightning_gradwatch.diagnosis.words import far, span
 from lightning_gradwatch.events import EventKind, GradientEvent, Remedy
 from lightning_gradwatch.rules.remedies import remedies
@@ -17,7 +18,7 @@ from lightning_gradwatch.rules.saturated import LARGE_GAIN
 from lightning_gradwatch.rules.text import listed, number
 
 _RATE, _DATA, _DIED, _SLOW, _GROWS, _SCHEDULE = 5, 6, 16, 20, 21, 29  # rows of the table of remedies
-_LOSS = 33
+_SCALE, _LOSS = 32, 33
 _KILLS = 0.3  # relative update of half of the matrices that may kill units
 _SCALED_DOWN = 0.2  # of what the loss function gave
 _USUAL_UPDATE = 1e-3  # CS231n
@@ -50,10 +51,13 @@ def weigh(event: GradientEvent, evidence: Evidence, history: History) -> Cause |
         return None
     fast = history.too_fast
     if event.kind in _NEED_FAST:
-        return _rate(evidence, *fast) if fast is not None and fast[1] > _KILLS and _died(event) else None
+        worst = history.fastest
+        return _rate(evidence, *worst) if worst is not None and worst[1] > _KILLS and _died(event) else None
     large, data = _large_weights(history), off_scale(evidence)
     if large is not None:
         return large
+    if event.kind is EventKind.OFF_SCALE:
+        return data or Cause("the first outputs are far from order 1, though the inputs are not", _SCALE)
     if data is not None and not (history.adaptive and fast is not None):
         return data
     return None if fast is None else _rate(evidence, *fast)
@@ -68,6 +72,9 @@ def _too_slow(event: GradientEvent, evidence: Evidence, history: History) -> Cau
     """Why steps have no effect, where the learning rate's schedule is not it."""
     if event.remedies == remedies(_SCHEDULE):
         return None
+    clipped = clipped_away(evidence.setup, event.value)
+    if clipped is not None:
+        return clipped
     value, ratio = evidence.first.get("value"), history.first_loss
     if value and ratio is not None and 0 < ratio < _SCALED_DOWN * value:
         return Cause(f"the loss is scaled down: it is 1/{number(value / ratio)} of what the loss function gave", _LOSS)

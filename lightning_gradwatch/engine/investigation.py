@@ -16,6 +16,7 @@ from lightning_gradwatch.diagnosis import (
     History,
     Input,
     Request,
+    Setup,
     advice,
     diagnosed,
     explained,
@@ -28,6 +29,7 @@ from lightning_gradwatch.diagnosis import (
 from lightning_gradwatch.engine.probes import Probes
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.probe_reading import ProbeReading
+from lightning_gradwatch.snapshot import GradientSnapshot
 
 if TYPE_CHECKING:
     from lightning_gradwatch.engine.participant import Participant
@@ -110,18 +112,22 @@ class Investigation:
         if event.severity is not Severity.INFO:
             history = self._history(event.optimizer)
             with self._looks.guard:
-                cause = weigh(event, self._first(), history)
+                cause = weigh(event, self._first(record), history)
                 event = event if cause is None else replace(event, cause=cause.text, remedies=advice(cause, history))
         return self._batch_told(record, event) if event.kind is EventKind.NONFINITE else event
 
     def _history(self, optimizer: int) -> History:
         return self._histories.setdefault(optimizer, History())
 
-    def _first(self) -> Evidence:
-        """What the first batch was."""
-        numbers = self._looks.first or {}
-        scales = self._looks.scales or {}
-        return Evidence(inputs=inputs_of(numbers), first=scales)
+    def _first(self, record: StepRecord) -> Evidence:
+        """What the first batch was, and how the model is built and trained."""
+        setup = Setup() if record.snapshot is None else self._setup(record, record.snapshot)
+        return Evidence(inputs=inputs_of(self._looks.first or {}), first=self._looks.scales or {}, setup=setup)
+
+    @staticmethod
+    def _setup(record: StepRecord, snapshot: GradientSnapshot) -> Setup:
+        groups = record.watch.optimizer.param_groups
+        return read_setup(record.pl_module, snapshot, groups, _clipping(record.trainer))
 
     def _batch_told(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
         """A gradient that is not finite, with what the batch at hand tells of it; on CUDA as it is.
@@ -163,9 +169,7 @@ class Investigation:
             self._requests.remove(request)
             evidence = Evidence()
             with self._looks.guard:
-                groups, module = record.watch.optimizer.param_groups, record.pl_module
-                setup = read_setup(module, now, groups, _clipping(record.trainer))
-                evidence = gather(request.readings, now, module, setup)
+                evidence = gather(request.readings, now, record.pl_module, self._setup(record, now))
             with self._looks.guard:
                 yield diagnosed(request.event, request.then, evidence, request.looks, now)
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_gradwatch.compat import lightning
-from lightning_gradwatch.diagnosis import ForwardProbe, SuppressErrors, TimeProbe, first_scales, hidden, scales
+from lightning_gradwatch.diagnosis import ForwardProbe, SuppressErrors, TimeProbe, hidden, scales, scales_of
 from lightning_gradwatch.measurement.transfer import Transfer
 from lightning_gradwatch.output.console import tell
 from lightning_gradwatch.output.failsafe import FailSafe, logger
@@ -26,7 +26,7 @@ from lightning_gradwatch.rules.probe_reading import ProbeReading
 TIME_EVERY = 10
 """Batches with a step between two looks at recurrent layers."""
 
-_FIRST = ("value", "excess", "target", "answer", "input")
+_SCALES = ("value", "excess", "target", "answer", "alike", "softmaxed", "outer", "input")
 
 
 class Probes:
@@ -50,7 +50,7 @@ class Probes:
         self.scales: dict[str, float] | None = None
         self._failed = False
         self._probes: tuple[ForwardProbe, TimeProbe] | None = None
-        self._reads: set[str] = set()  # of this batch: "forward", "time"
+        self._reads: set[str] = set()  # of this batch: "forward", "units", "first", "time"
         self._sampled = -1  # step axis of the last look at recurrent layers
         self._arrival: tuple[int, list[str], Transfer] | None = None
 
@@ -60,6 +60,9 @@ class Probes:
         step = lightning.log_step(trainer)
         if asked or self.wanted or not self.looked:
             self._read("forward", forward)
+        if self.wanted:
+            self.wanted = False
+            self._reads.add("units")
         if not self.looked:
             self.looked = True
             self._reads.add("first")
@@ -102,12 +105,14 @@ class Probes:
         if "flat" in parts:
             shares = zip(forward.layers, parts["flat"], strict=True)
             flat = {layer: share for layer, share in shares if share == share}
-        if "first" in parts:
-            first = {what: value for what, value in zip(_FIRST, parts["first"], strict=True) if value == value}
-            self.scales = first
-        self.latest = ProbeReading(at, fading, flat, self.scales)
+        now = None
+        if "scales" in parts:
+            now = {what: value for what, value in zip(_SCALES, parts["scales"], strict=True) if value == value}
+        is_first = now is not None and self.scales is None
+        self.scales = now if is_first else self.scales
+        self.latest = ProbeReading(at, fading, flat, self.scales, now)
         numbers = dict(zip(names, parts["forward"], strict=True)) if "forward" in parts else None
-        self.first = numbers if "first" in parts else self.first
+        self.first = numbers if is_first else self.first
         return numbers
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,12 +155,11 @@ class Probes:
             numbers = forward.take()
             names = list(numbers)
             parts["forward"] = _vector(names, numbers, device)
-            if "first" in reads:
-                parts["first"] = _mean_over_ranks(_vector(_FIRST, first_scales(numbers, forward.fed), device))
-            if self.wanted:
+            if "first" in reads or "units" in reads:
+                parts["scales"] = _mean_over_ranks(_vector(_SCALES, scales_of(numbers, forward.fed), device))
+            if "units" in reads:
                 shares = {layer: numbers[f"flat {f} {layer}"] for what, f, layer in hidden(names) if what == "flat"}
                 parts["flat"] = _mean_over_ranks(_vector(forward.layers, shares, device))
-            self.wanted = False
         self._arrival = at, names, Transfer(parts)
 
 

@@ -25,11 +25,13 @@ from lightning_gradwatch.rules.exploding_depth import ExplodingDepth
 from lightning_gradwatch.rules.growth import Growth
 from lightning_gradwatch.rules.limits import AbsoluteLimits
 from lightning_gradwatch.rules.loss_history import LossHistory, Reduce
+from lightning_gradwatch.rules.misuse import Misuse
 from lightning_gradwatch.rules.nonfinite import NonFinite
 from lightning_gradwatch.rules.not_updated import NotUpdated
 from lightning_gradwatch.rules.off_scale import OffScale
 from lightning_gradwatch.rules.overwritten import Overwritten
 from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
+from lightning_gradwatch.rules.replaced import Replaced
 from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.ruleset import RuleSet
 from lightning_gradwatch.rules.saturated import Saturated
@@ -49,6 +51,7 @@ __all__ = [
     "ExplodingInTime",
     "Growth",
     "LossHistory",
+    "Misuse",
     "NonFinite",
     "NotUpdated",
     "OffScale",
@@ -56,6 +59,7 @@ __all__ = [
     "ProbeReading",
     "ProbeRule",
     "Reduce",
+    "Replaced",
     "Rule",
     "RuleSet",
     "Saturated",
@@ -100,6 +104,7 @@ def explosion_rules(
         "depth": ExplodingDepth(losses, patience=patience),
         "scale": OffScale(losses, window=window, patience=patience),
         "update": UpdateTooLarge(losses, limit=max_update_ratio, patience=patience),
+        "replaced": Replaced(losses, window=window),
         "time": ExplodingInTime(losses, window=window),
     }
     return RuleSet(rules, losses, ignore)
@@ -125,6 +130,7 @@ def vanishing_rules(
         "limits": AbsoluteLimits(min_norm=min_norm, patience=patience),
         "depth": VanishingDepth(losses, window=window, ratio=depth_ratio, patience=patience),
         "overwritten": Overwritten(losses, window=window, patience=patience),
+        "misuse": Misuse(losses, window=window),
         "stalled": Stalled(losses, window=window, ratio=stall_ratio, patience=patience),
         "dead": Dead(losses, steps=dead_steps, patience=patience),
         "disconnected": Disconnected(losses, steps=dead_steps, patience=patience),

@@ -19,6 +19,7 @@ from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import Bools, GradientSnapshot
 
 _FROM_THE_START, _LATER = 15, 16  # rows of the remedy table
+_CLEARED = 34
 _LONE = 10  # steps of silence that a lone batch with a gradient takes back
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
@@ -82,11 +83,15 @@ class Dead:
 
     def _silence(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         self._silent += 1
-        severity = _SEVERITY[self._losses.stuck()] if self._silent >= self.steps and not self._latch.worst else None
+        severity = self._how_bad() if self._silent >= self.steps and not self._latch.worst else None
         if not self._latch.passes(self._silent, severity) or severity is None:
             return []
-        row = _LATER if self._seen else _FROM_THE_START
+        row = _LATER if self._seen > _LONE else _CLEARED
         return [self._found(snapshot, severity, np.flatnonzero(snapshot.present), self._silent, row)]
+
+    def _how_bad(self) -> Severity | None:
+        never = not self._seen and self._losses.always_zero()
+        return Severity.ALARM if never else _SEVERITY[self._losses.stuck()]
 
     def _count(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         zero = snapshot.present & (snapshot.norms == 0)

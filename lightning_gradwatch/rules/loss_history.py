@@ -80,6 +80,12 @@ class LossHistory:
             return None
         return not self._fell(start, now)
 
+    def always_zero(self) -> bool:
+        """Whether the loss is known, and was exactly 0 at the start as it is now: nothing was ever asked for."""
+        start, recent = self._view()
+        known = _finite(recent)
+        return bool(start and known) and not any(start) and not any(known)
+
     def share_of_start(self) -> float | None:
         """The loss of the last fifth of a window over the very first; None if unknown or it may be negative."""
         start, recent = self._view()

@@ -18,6 +18,7 @@ from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 _LOOKS = 3  # measured steps
 _LEAST_SHARE = 1e-3
+_ROUNDING = 1e-6  # relative update; below it entries of float32 weights stay as they are
 _LEFT_OUT = 19  # row of the remedy table
 
 
@@ -77,8 +78,9 @@ class NotUpdated:
         looks[zero] += 1
         table[:2, ratios > 0] = 0
         self._still = bool(looks.any())
-        if not (ratios > 0).any():
-            return []  # where nothing moves at all, it is not these parameters: that is `stalled`
+        moving = ratios[ratios > 0]
+        if not len(moving) or np.median(moving) < _ROUNDING:
+            return []  # where nothing moves, or hardly, it is not these parameters: that is `stalled`
         lasting = (looks >= _LOOKS) & (self._steps - first + 1 >= self.steps)
         found = news(snapshot, lasting, reported, self._losses)
         if found is None:

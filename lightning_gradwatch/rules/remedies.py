@@ -244,6 +244,37 @@ TABLE = {
         ),
         "PyTorch documentation; TheDeepChecker",
     ),
+    34: Row(
+        "All gradients are exactly 0 while the loss is not",
+        "gradients are cleared between the backward pass and the step, or the loss is flat: a margin, a clamp",
+        (
+            "call optimizer.zero_grad() before the backward pass, not after it",
+            "look for clamp, relu, sign or argmax in the loss",
+        ),
+        "PyTorch documentation",
+    ),
+    35: Row(
+        "A loss that takes logits gets probabilities",
+        "a softmax too many: cross_entropy takes logits",
+        ("take out the softmax in front of the loss", "or use nll_loss on log_softmax"),
+        "PyTorch documentation; UMLAUT",
+    ),
+    36: Row(
+        "Each answer is held against each target",
+        "answers and targets have shapes that broadcast",
+        ("target.view_as(answer)", "or answer.squeeze(-1)"),
+        "PyTorch documentation",
+    ),
+    37: Row(
+        "The answers are the same for all inputs of a batch",
+        "a mean, a softmax or a normalisation over the batch instead of the features, or a network that has collapsed",
+        (
+            "check the dim of each mean, softmax and normalisation",
+            "check that the input reaches the output: print net(x).std(0)",
+            "learning rate / 10, if the outputs differed at the start",
+        ),
+        "TheDeepChecker; PyTorch documentation",
+    ),
 }
 
 

@@ -13,8 +13,8 @@ _MEMORY = 500
 _SAME_FAULT: dict[EventKind, tuple[EventKind, ...]] = {
     EventKind.DIVERGING: (EventKind.EXPLOSION, EventKind.UPDATE_TOO_LARGE, EventKind.OFF_SCALE),
     EventKind.EXPLOSION: (EventKind.DIVERGING,),
+    EventKind.OFF_SCALE: (EventKind.UPDATE_TOO_LARGE, EventKind.EXPLOSION, EventKind.NONFINITE),
     EventKind.STALLED: (EventKind.OVERWRITTEN, EventKind.DEAD, EventKind.VANISHING, EventKind.DISCONNECTED),
-    EventKind.SATURATED: (EventKind.VANISHING,),
 }
 """By kind: those that explain it, if they were told as alarms before. The more exact statement wins over the vaguer."""
 

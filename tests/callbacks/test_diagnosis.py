@@ -247,7 +247,7 @@ def counter(kit):
     return type("Count", (Count, kit.pl.Callback), {})()
 
 
-def test_a_healthy_run_has_no_hook_at_any_time(kit):
+def test_a_healthy_run_has_hooks_during_its_first_batch_only(kit):
     class Sign(kit.pl.LightningModule):
         """Is the sum of the numbers positive?"""
 
@@ -269,7 +269,9 @@ def test_a_healthy_run_has_no_hook_at_any_time(kit):
         120,
         classifier(kit, nn.Linear(8, 4))[1],
     )
-    assert count.hooks == [0] * 120
+    assert count.hooks[0] > 0
+    assert count.hooks[1:] == [0] * 119
+    assert hooks(module) == 0
 
 
 def test_hooks_are_there_for_three_batches_after_an_alarm_and_once_only(kit):
@@ -277,7 +279,7 @@ def test_hooks_are_there_for_three_batches_after_an_alarm_and_once_only(kit):
     detector = ExplosionDetector(max_norm=1e-6, window=WINDOW)
     module = kit.net()
     kit.fit(module, [detector, count], 20)
-    assert [i for i, n in enumerate(count.hooks) if n] == [1, 2, 3]
+    assert [i for i, n in enumerate(count.hooks) if n] == [0, 1, 2, 3]  # the first is always looked at
     assert len([e for e in detector.events if e.message.startswith("diagnosed")]) == 1
     assert hooks(module) == 0
 
