@@ -33,6 +33,7 @@ class EventKind(str, Enum):
     WRONG_LOSS = "wrong_loss"
     SAME_OUTPUT = "same_output"
     REWOUND = "rewound"
+    HELD = "held"
 
 
 class Severity(str, Enum):

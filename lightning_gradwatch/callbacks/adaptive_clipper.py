@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +16,11 @@ from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.explosion_detector import ExplosionDetector
 from lightning_gradwatch.compat import lightning
 from lightning_gradwatch.engine.compatibility import refuse_bound, refuse_law
+from lightning_gradwatch.engine.interventions import Touch
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.engine.participant import Patterns
 from lightning_gradwatch.engine.session import Session
 from lightning_gradwatch.engine.step import Members, StepRecord, StepResult, Watched
-from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import EventKind
 from lightning_gradwatch.laws import ElementwiseLaw, Law, LawName, TrustRatioClip, as_law
 from lightning_gradwatch.laws.trust_ratio import USUAL_LIMIT
@@ -42,7 +43,9 @@ class AdaptiveClipper(GradientCallback):
     """Clips gradients by a law that learns what is normal for the run, and keeps non-finite ones away from the weights.
 
     Works under every strategy, also where ``gradient_clip_val`` raises (FSDP1, fused optimizers under fp16); replaces
-    it. Usually enough: ``AdaptiveClipper()``, or ``AdaptiveClipper(NormClip(max_norm=1.0))`` for a fixed limit.
+    it. Where a library sets ``gradient_clip_val`` all the same, both limits hold, so the smaller one wins.
+
+    Usually enough: ``AdaptiveClipper()``, or ``AdaptiveClipper(NormClip(max_norm=1.0))`` for a fixed limit.
 
     A non-finite gradient cannot be repaired by scaling, so that step is skipped: a true no-op, said each time.
 
@@ -73,13 +76,14 @@ class AdaptiveClipper(GradientCallback):
     Raises:
         ValueError: An argument is out of range.
         TypeError: An argument is of the wrong type.
-        GradwatchError: At ``setup``: the Trainer clips as well (``gradient_clip_val``).
         GradientExplosionError: During training: too many steps were skipped.
 
     Example:
         >>> AdaptiveClipper("percentile", per="group").describe()
         'clip by PercentileClip(percentile=50.0) per group, updates by SGD to x0.3 of the weights, skip NaN and inf'
     """
+
+    skips = True
 
     def __init__(
         self,
@@ -106,19 +110,28 @@ class AdaptiveClipper(GradientCallback):
         self._known: dict[int, tuple[ParameterInfo, list[tuple[Members, Law | ElementwiseLaw]]]] = {}
 
     @override
-    def check(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.gradient_clip_val:
-            raise GradwatchError(
-                f"Trainer(gradient_clip_val={trainer.gradient_clip_val!r}) and AdaptiveClipper would clip one after the"
-                " other. Leave gradient_clip_val out;"
-                f" AdaptiveClipper(NormClip(max_norm={trainer.gradient_clip_val!r})) does the same."
-            )
-
-    @override
     def describe(self) -> str:
         per = " per group" if self.per == "group" else ""
         most = "" if self.max_update_ratio is None else f", updates by SGD to x{self.max_update_ratio:g} of the weights"
         return f"clip by {self.law!r}{per}{most}, skip NaN and inf"
+
+    @override
+    def notes(self, trainer: Any, watches: Sequence[OptimizerHooks]) -> list[str]:
+        lines = [
+            f"{type(watch.optimizer).__name__} evaluates its gradient several times in a step: nothing is clipped"
+            " within it, and NaN or inf undo the whole step"
+            for watch in watches
+            if watch.searches
+        ]
+        if trainer.gradient_clip_val:
+            both = f"Trainer(gradient_clip_val={trainer.gradient_clip_val!r}) and AdaptiveClipper both clip"
+            lines.append(f"{both}: the smaller limit holds; gradient_clip_val=None leaves it to AdaptiveClipper")
+        return lines
+
+    @property
+    @override
+    def acts_as_asked(self) -> bool:
+        return self.law.standalone
 
     @override
     def begin(self, watch: OptimizerHooks) -> None:
@@ -139,7 +152,7 @@ class AdaptiveClipper(GradientCallback):
             else:
                 record.elementwise.append((law, members))
         watch, most = record.watch, self.max_update_ratio
-        if most is not None and not watch.is_engine and is_sgd(watch.optimizer):
+        if most is not None and not watch.is_engine and not watch.searches and is_sgd(watch.optimizer):
             record.bounds.append(bound := self._bound(watch, most))
             if bound.hot and not record.lagged:  # where the host lags it knows of trouble after a resume only
                 watch.weigh_next()
@@ -159,7 +172,8 @@ class AdaptiveClipper(GradientCallback):
         result.limit = min(limits, default=result.limit)
         if result.factor <= HARD and not self.law.standalone:
             self._tell(trainer, result, unusual=unusual)
-        hit = unusual or 0 < result.total_clipped < total  # a skipped step is none that was clipped
+        hit = not result.skipped and (unusual or 0 < result.total_clipped < total)
+        self._count(result, unusual=unusual)
         hits = self._hits.setdefault(result.snapshot.optimizer, [])
         hits.append(hit)
         del hits[:-RATE_STEPS]
@@ -169,6 +183,25 @@ class AdaptiveClipper(GradientCallback):
                 result.scalars[tag("grad_clip/threshold", *where)] = min(limits)
             result.scalars[tag("grad_clip/factor", *where)] = result.factor
             result.scalars[tag("grad_clip/rate", *where)] = sum(hits) / len(hits)
+
+    def _count(self, result: StepResult, *, unusual: bool) -> None:
+        """Counts what this callback has changed at a step."""
+        snapshot = result.snapshot
+        if result.skipped:
+            if not math.isfinite(snapshot.total):
+                self.intervene(result, "skipped", Touch())
+            return
+        layer = snapshot.layout.layers[snapshot.layout.layer_of[int(np.argmax(snapshot.norms))]]
+        by_law = result.factor / result.bound_factor if result.bound_factor > 0 else 1.0
+        if isinstance(self.law, ElementwiseLaw):
+            by_law = min(by_law, result.total_clipped / snapshot.total if snapshot.total > 0 else 1.0)
+            unusual = by_law < 1.0
+        if unusual and by_law < 1.0:
+            self.intervene(result, "clipped", Touch(by_law, layer, snapshot.total))
+        if self.max_update_ratio is not None and result.bound_factor < 1.0:
+            rate = snapshot.lr
+            sound = None if rate is None else rate * math.sqrt(result.bound_factor)  # limit**2 / ratio**2 was left
+            self.intervene(result, "bounded", Touch(result.bound_factor, layer, sound))
 
     def _tell(self, trainer: Any, result: StepResult, *, unusual: bool) -> None:
         """Tells of a hard clip; an `ExplosionDetector` tells of norms that are unusual, and has more to say of them."""

@@ -20,6 +20,7 @@ from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.output.console import ensure_visible, start_line, summary_line, tell
 
 CHECKPOINT_KEY, LOOKS_KEY = "lightning_gradwatch", "lightning_gradwatch_looks"
+INTERVENTIONS_KEY = "lightning_gradwatch_interventions"
 _VERSION = 1
 
 
@@ -61,17 +62,16 @@ class GradientCallback(Participant, LightningCallback):
 
         def introduce() -> None:
             tell(trainer, start_line(trainer, watches, [peer.describe() for peer in session.peers(trainer)]))
-            for note in notes(trainer, pl_module, trainer.optimizers, waits=waits):
-                tell(trainer, note)
+            own = [note for peer in session.peers(trainer) for note in peer.notes(trainer, watches)]
+            for note in [*notes(trainer, pl_module, trainer.optimizers, waits=waits), *dict.fromkeys(own)]:
+                tell(trainer, f"[gradwatch] note: {note}.")
 
         session.shield.run("start", "the lines at the start failed", introduce)
 
     @override
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._leads(trainer):
-            session = Session.of(trainer)
-            if any(peer.diagnose for peer in session.peers(trainer)):
-                session.diagnosis.begin_batch(trainer, pl_module, batch)
+            Session.of(trainer).begin_batch(trainer, pl_module, batch)
 
     @override
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
@@ -98,7 +98,9 @@ class GradientCallback(Participant, LightningCallback):
             session.drain(trainer, pl_module)
             session.writer.flush()
             counts = [peer.counts for peer in session.peers(trainer)]
-            tell(trainer, summary_line(counts, session.steps))
+            touched, advice = session.interventions, session.interventions.advice(session.steps_in_all)
+            changed, seen = touched.describe(), session.saw_gradient
+            tell(trainer, summary_line(counts, session.steps, changed, advice, saw_gradient=seen))
 
     @override
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -117,18 +119,21 @@ class GradientCallback(Participant, LightningCallback):
             session = Session.of(trainer)
             checkpoint[CHECKPOINT_KEY] = session.state_dict(mean_over_ranks(trainer))
             checkpoint[LOOKS_KEY] = session.diagnosis.state_dict()
+            checkpoint[INTERVENTIONS_KEY] = session.interventions_state()
 
     @override
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._leads(trainer):
             session = Session.of(trainer)
             session.load_state_dict(checkpoint.get(CHECKPOINT_KEY, {}))
+            session.load_interventions(checkpoint.get(INTERVENTIONS_KEY))
             if LOOKS_KEY in checkpoint:
                 session.diagnosis.load_state_dict(checkpoint[LOOKS_KEY])
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"version": _VERSION, "counts": dict(self.counts), **self.memory()}
+        acts = self.interventions.state_dict()
+        return {"version": _VERSION, "counts": dict(self.counts), "interventions": acts, **self.memory()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -139,6 +144,7 @@ class GradientCallback(Participant, LightningCallback):
                 f" checkpoint['callbacks'][{self.state_key!r}] to start with fresh statistics."
             )
         self.counts = dict(state_dict["counts"])
+        self.interventions.load_state_dict(state_dict.get("interventions", {}))  # not in the first versions
         self.recall(state_dict)
 
     def memory(self) -> dict[str, Any]:

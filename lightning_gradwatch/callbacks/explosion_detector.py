@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +16,10 @@ from lightning_gradwatch.arguments import above_one, one_of, optional, positive,
 from lightning_gradwatch.callbacks.detector import SAMPLE_EVERY, Detector
 from lightning_gradwatch.compat import lightning
 from lightning_gradwatch.engine.compatibility import refuse_action
+from lightning_gradwatch.engine.interventions import Touch
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.engine.participant import Patterns
-from lightning_gradwatch.engine.step import StepRecord, Wanted
+from lightning_gradwatch.engine.step import StepRecord, StepResult, Wanted
 from lightning_gradwatch.events import Action, EventKind, GradientEvent, Severity
 from lightning_gradwatch.laws import NormClip
 from lightning_gradwatch.measurement.updates import UpdateBound
@@ -136,8 +138,10 @@ class ExplosionDetector(Detector):
             # What keeps NaN out of the weights is not muted with the message about it.
             "ignore": [kind for kind in self.ignore if kind != "nonfinite" or self.nonfinite == "warn"],
         }
+        self.skips = self.nonfinite != "warn" or self.action in ("skip", "stop", "abort")
         self._budgets: LazyStateDict[int, SkipBudget] = LazyStateDict()
         self._bounds: dict[int, UpdateBound] = {}
+        self._acted: dict[int, str] = {}
         self._suspects: tuple[Floats | None, Wanted] = (None, None)
 
     @override
@@ -176,7 +180,10 @@ class ExplosionDetector(Detector):
         budget = self._budget(record)
         budget.next_step()
         super().on_measured(record)
-        if not any(finding.owner is self and finding.action in ("skip", "clip") for finding in record.findings):
+        acted = [f.action for f in record.findings if f.owner is self and f.action in ("skip", "clip")]
+        if acted:
+            self._acted[record.watch.index] = "skip" if "skip" in acted else "clip"
+        else:
             budget.sound()
 
     @override
@@ -187,6 +194,8 @@ class ExplosionDetector(Detector):
         acts = event.severity is Severity.ALARM or (local and self.action in ("clip", "skip"))
         if not acts or self.action in ("warn", "stop", "abort"):
             return (self.action if acts else "warn"), ""
+        if self.action == "clip" and record.watch.searches:
+            return "warn", "the optimizer searches along its gradients, which must stay as they are"
         if not local:
             return "warn", f"what is known only after the step cannot be {_PAST[self.action]}"
         action, remark = self._budget(record).finite() if self.action == "skip" else (self.action, "")
@@ -205,6 +214,16 @@ class ExplosionDetector(Detector):
         if bounds is not self._suspects[0]:  # under Adam they are the same as long as weights and rates are
             self._suspects = bounds, np.flatnonzero(bounds > self.max_update_ratio).tolist() or None
         return self._suspects[1]
+
+    @override
+    def on_step_end(self, trainer: Any, result: StepResult) -> None:
+        snapshot = result.snapshot
+        wanted = self._acted.pop(snapshot.optimizer, None)
+        if result.skipped and (wanted == "skip" or (self.nonfinite == "skip" and not math.isfinite(snapshot.total))):
+            self.intervene(result, "skipped", Touch())
+        elif wanted == "clip" and not result.skipped and result.factor < 1.0:
+            self.intervene(result, "clipped", Touch(result.factor, sound=snapshot.total))
+        super().on_step_end(trainer, result)
 
     @override
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

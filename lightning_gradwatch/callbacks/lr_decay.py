@@ -13,6 +13,8 @@ from typing_extensions import override
 from lightning_gradwatch.arguments import fraction, optional, positive, some_of, up_to_one, whole_number
 from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.detector import Detector
+from lightning_gradwatch.compat import lightning
+from lightning_gradwatch.engine.interventions import Touch
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.engine.session import Session
 from lightning_gradwatch.engine.step import StepRecord, StepResult, Wanted, Watched
@@ -118,6 +120,7 @@ class LRDecay(GradientCallback):
         self._limit = self.max_update_ratio if EventKind.UPDATE_TOO_LARGE.value in self.on else None
         self._limits: LazyStateDict[int, UpdateLimit] = LazyStateDict()
         self._limited: dict[int, list[float]] = {}
+        self._sound: dict[int, float] = {}
         self._scales: LazyStateDict[int, Scale] = LazyStateDict()
         self._lent = ScaledStep()
 
@@ -139,6 +142,17 @@ class LRDecay(GradientCallback):
                 f"Adam's rate, and SGD's where it jumps, to updates of x{self.max_update_ratio:g} of the weights"
             )
         return "; ".join(parts)
+
+    @override
+    def notes(self, trainer: Any, watches: Sequence[OptimizerHooks]) -> list[str]:
+        lines = []
+        for watch in watches:
+            name, groups = type(watch.optimizer).__name__, watch.optimizer.param_groups
+            if not all(obeys_rate(watch.optimizer, group) for group in groups):
+                lines.append(f"{name} finds its learning rate by itself: LRDecay leaves it alone")
+            elif self._limit is not None and self._limit_of(watch, self._limit).is_due:
+                lines.append(f"{name} is not known: its rate is limited only once its first updates have been measured")
+        return lines
 
     @override
     def begin(self, watch: OptimizerHooks) -> None:
@@ -191,8 +205,9 @@ class LRDecay(GradientCallback):
     @override
     def on_step_end(self, trainer: Any, result: StepResult) -> None:
         scales = self._group_scales(result.watch)
-        scale = min(scales)
+        scale = min(scales, default=1.0)
         result.lr_scale *= scale
+        self._count(result, scale)
         if self._limit is not None:
             watch = result.watch
             learn = self._limit_of(watch, self._limit).learn
@@ -204,6 +219,16 @@ class LRDecay(GradientCallback):
             values[f"grad_lr/{group.get('name', f'group{i}')}"] = float(group["lr"]) * own
         where = result.watch.index, len(trainer.optimizers), self.name
         result.scalars.update({tag(stem, *where): value for stem, value in values.items()})
+
+    def _count(self, result: StepResult, scale: float) -> None:
+        """Counts a rate that was lowered; a schedule of the user's own is none of ours."""
+        index = result.watch.index
+        limited = min(self._limited.get(index, ()), default=1.0)
+        lowered = limited * self._scale(index).back_off.scale
+        if result.skipped or lowered >= 1.0 or scale >= 1.0:
+            return
+        sound = self._sound.get(index) if limited < 1.0 else None
+        self.intervene(result, "rate_lowered", Touch(lowered, sound=sound))
 
     @override
     def learned(self) -> dict[str, Any]:
@@ -239,6 +264,8 @@ class LRDecay(GradientCallback):
         if limited is None:
             return
         self._limited[watch.index] = limited.scales
+        rate = lightning.learning_rate(watch.optimizer)
+        self._sound[watch.index] = (rate or 0.0) * limit / max(limited.ratios)
         if record.snapshot is not None and record.watch.evaluations == 1:
             told = rate_limited(record.snapshot, limit, limited.ratios, limited.scales)
             Session.of(record.trainer).dispatcher.emit(record.trainer, self, told)

@@ -15,6 +15,7 @@ from lightning_gradwatch.callbacks.lr_decay import LRDecay
 from lightning_gradwatch.compat import lightning
 from lightning_gradwatch.compat.distributed import mean_over_ranks
 from lightning_gradwatch.engine.compatibility import refuse_rewind
+from lightning_gradwatch.engine.interventions import Touch
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.engine.session import Session
 from lightning_gradwatch.engine.step import StepRecord, StepResult
@@ -243,6 +244,8 @@ class Rewind(GradientCallback):
             f" steps since are given up, their batches passed over; learning rate x{min(scales):.3g}"
         )
         event = rewound(verdict, self._where or {}, did, rewinds=self.rewinds, limit=self.max_rewinds)
+        self.interventions.add("rewound", start, Touch())
+        session.interventions.add("rewound", start, Touch())
         session.dispatcher.emit(trainer, self, event, each_time=True)
 
     def _abort(self, trainer: Any, pl_module: Any, verdict: Verdict, step: int) -> NoReturn:

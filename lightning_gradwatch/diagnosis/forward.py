@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from lightning_gradwatch.diagnosis.guard import SuppressErrors
 from lightning_gradwatch.diagnosis.losses import LOSSES, read_loss
 from lightning_gradwatch.diagnosis.units import FUNCTIONS, flat, kind, silent
-from lightning_gradwatch.measurement.sharding import local
+from lightning_gradwatch.measurement.sharding import plain
 
 RESIDUAL = "residual"
 """Name of the number that is there if the pass has a path around a layer."""
@@ -61,14 +61,23 @@ class ForwardProbe:
         """From here on until `detach`, forward passes in this thread are read."""
         for name, layer in self._modules.items():
             self._handles.append(layer.register_forward_hook(partial(self._layer_done, name)))
-        self._mode = _Calls(self)
-        self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's, not typed
+        self.resume()
+
+    def resume(self) -> None:
+        """Reads calls of functions, too."""
+        if self._mode is None:
+            self._mode = _Calls(self)
+            self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's, not typed
 
     def detach(self) -> None:
         """Leaves no hook behind."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.pause()
+
+    def pause(self) -> None:
+        """Reads layers only; `resume` goes on."""
         if self._mode is not None:
             mode, self._mode = self._mode, None
             mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's, not typed
@@ -106,7 +115,7 @@ class ForwardProbe:
         """Reads the output of an activation function."""
         if not isinstance(out, Tensor) or not out.numel():
             return
-        out = local(out)
+        out = plain(out)
         what = "silent" if function == "relu" else "flat"
         self._put(
             f"{what} {function} {self._layer}",
@@ -169,6 +178,6 @@ def _first(value: object) -> Tensor | None:
 
 
 def _rms(tensor: Tensor) -> Tensor:
-    values = local(tensor).float()
+    values = plain(tensor).float()
     largest = values.abs().amax()
     return (values / largest.clamp(min=1e-30)).square().mean().sqrt() * largest

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from lightning_gradwatch.measurement.sharding import plain
 
 _MOST_TENSORS = 16
 _DEEPEST = 8
@@ -71,7 +73,7 @@ def nonfinite(inputs: Sequence[Input]) -> str:
 
 
 def _numbers(tensor: Tensor) -> tuple[int, int, float, float]:
-    values = tensor.detach().float()
+    values = plain(tensor).float()
     nan, inf = torch.stack([values.isnan().sum(), values.isinf().sum()]).tolist()
     largest = float(values.abs().amax())
     # Divided first: the square of 1e30 is beyond float32.
@@ -98,11 +100,18 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         for i, part in enumerate(value):
             yield f"[{i}]", part
-    else:  # named tuples, dataclasses, graphs
-        names = (
-            getattr(value, "_fields", None) or vars(value)
-            if hasattr(value, "__dict__") or hasattr(value, "_fields")
-            else ()
-        )
-        for name in names:
-            yield f".{name}", getattr(value, name)
+    else:
+        for name in _names(value):
+            yield f".{name}", getattr(value, name, None)
+
+
+def _names(value: object) -> list[str]:
+    """The attributes of named tuples, dataclasses, graphs, and classes with ``__slots__``."""
+    if hasattr(value, "_fields"):
+        return list(value._fields)
+    slots = [slot for cls in type(value).__mro__ for slot in _listed(vars(cls).get("__slots__", ()))]
+    return [*slots, *(vars(value) if hasattr(value, "__dict__") else ())]
+
+
+def _listed(slots: str | Iterable[str]) -> list[str]:
+    return [slots] if isinstance(slots, str) else list(slots)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from lightning_gradwatch.diagnosis.guard import SuppressErrors
+from lightning_gradwatch.measurement.sharding import plain
 
 _TENTHS = 10
 _TINY = 1e-38
@@ -81,7 +82,7 @@ class TimeProbe:
     @torch.no_grad()
     def _after(self, name: str, layer: nn.RNNBase, arrange: Callable[[Tensor], Tensor], gradient: Tensor) -> None:
         with self.guard:
-            values = gradient.detach().float()
+            values = plain(gradient).float()
             squares = arrange((values / values.abs().amax()).square().sum(-1))
             self._ratios[name] = fading(squares, both_ways=layer.bidirectional)
 

@@ -34,13 +34,18 @@ def apply_actions(record: StepRecord) -> None:
     norms: Norms = record.snapshot.norms if host and record.snapshot is not None else record.reading.norms
     if record.ending is not None:
         return
-    if record.lagged:
-        if record.guard and lightning.scaler_of(record.trainer) is None:
-            finite = torch.isfinite(torch.linalg.vector_norm(norms))
-            record.watch.skip_on_device(1.0 - finite.float())
+    if record.lagged and isinstance(norms, Tensor):
+        if record.guard:
+            record.bad = 1.0 - torch.isfinite(torch.linalg.vector_norm(norms)).float()
+        record.guard &= lightning.scaler_of(record.trainer) is None  # a scaler skips by itself
+        if record.guard and record.bad is not None:
+            record.watch.skip_on_device(record.bad)
     elif record.skip:
         record.watch.skip(record)
         record.skipped = True
+        return
+    if record.watch.searches:  # a search must get the gradients that it saw
+        record.total_clipped = record.snapshot.total if host and record.snapshot is not None else _norm(norms, None)
         return
     if record.elementwise:
         norms = _apply_elementwise(record, host=host)
@@ -86,6 +91,8 @@ def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members
         record.factor = _least([record.factor, factor])
     bounded = _bounded(record, norms, applied)
     if bounded is not None:
+        with_bound = bounded / applied
+        record.bound_factor = with_bound.min() if isinstance(with_bound, Tensor) else float(with_bound.min())
         applied, parts = bounded, _alike(bounded)
         record.factor = applied.min() if isinstance(applied, Tensor) else float(applied.min())
     if bounded is None and not parts:

@@ -38,7 +38,12 @@ class Deferred:
     def of(cls, record: StepRecord, after: Mapping[str, Tensor | Floats], lr: float | None) -> Deferred:
         """Sends a step off; `after` is what was measured once it was over."""
         device = record.reading.norms.device
-        results = {"factor": record.factor, "total_clipped": record.total_clipped}
+        results = {
+            "factor": record.factor,
+            "bound_factor": record.bound_factor,
+            "total_clipped": record.total_clipped,
+            "guarded": float(record.guard),
+        }
         numbers = {**record.numbers, **after, **{name: torch.as_tensor(value) for name, value in results.items()}}
         far = {k: v for k, v in numbers.items() if isinstance(v, Tensor) and v.device == device}
         near = {k: np.atleast_1d(np.asarray(v, dtype=np.float64)) for k, v in numbers.items() if k not in far}

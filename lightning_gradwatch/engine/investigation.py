@@ -84,6 +84,14 @@ class Investigation:
             request.begun += 1
             request.readings.inputs.append(inputs)
 
+    def pause(self) -> None:
+        """An optimizer steps."""
+        self._looks.pause()
+
+    def resume(self) -> None:
+        """It has stepped, or will not."""
+        self._looks.resume()
+
     def end_batch(self, trainer: Any, pl_module: Any) -> None:
         """Lets the batch go."""
         self._batch = None

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
 from lightning_gradwatch.compat import deepspeed, lightning
 from lightning_gradwatch.engine.optimizer_state import OptimizerState
 from lightning_gradwatch.engine.skip import Rollback, skip_on_host
 from lightning_gradwatch.engine.step import StepRecord, StepResult
+from lightning_gradwatch.lr.known import is_torch_own
 
 
 class OptimizerHooks(OptimizerState):
@@ -72,6 +73,8 @@ class OptimizerHooks(OptimizerState):
         """Makes the coming step a no-op; DeepSpeed skips a non-finite one by itself."""
         if self.is_engine:
             return
+        if self._rollback is None and not is_torch_own(self.optimizer):
+            self._rollback = Rollback(self.optimizer)  # without gradients it may still count, average or look ahead
         self._roll_back = self._rollback is not None
         skip_on_host(self.meter.parameters, scaled=record.scale is not None)
 
@@ -121,7 +124,7 @@ class OptimizerHooks(OptimizerState):
 
     def _begin(self) -> None:
         self.stepping = True
-        if isinstance(self.optimizer, LBFGS):
+        if self.searches:
             self._rollback = Rollback(self.optimizer)
         for call in self.on_begin:
             call()

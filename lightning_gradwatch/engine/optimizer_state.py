@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 from lightning_gradwatch.compat import deepspeed, lightning
 from lightning_gradwatch.engine.deferred import Deferred
 from lightning_gradwatch.engine.step import StepRecord, StepResult, Wanted
+from lightning_gradwatch.lr.known import searches
 from lightning_gradwatch.measurement.between import Between
 from lightning_gradwatch.measurement.meter import Meter, Reading, to_host
 from lightning_gradwatch.measurement.updates import UpdateProbe
@@ -38,12 +40,14 @@ class OptimizerState:
         probe: Measures its updates.
         between: Compares what a step left with what the next one finds.
         groups: The parameters of each parameter group, as indices.
+        searches: Whether it evaluates its gradients several times in one step, as far as is known.
         pending: The step before, where its numbers are still on their way to the host.
     """
 
     def __init__(self, optimizer: Optimizer, index: int, names: dict[int, str], module: Any) -> None:
         self.optimizer, self.index = optimizer, index
         self.is_engine = deepspeed.is_engine(optimizer)
+        self.searches = searches(optimizer)
         self._names, self._module = names, module
         self.pending: Deferred | None = None
         self.renew()
@@ -146,7 +150,9 @@ class OptimizerState:
             self.pending = Deferred.of(record, numbers, lightning.learning_rate(self.optimizer))
             return None
         host = {name: to_host(values) for name, values in numbers.items()}
-        return self._result(record.snapshot, host, float(record.factor), float(record.total_clipped), record.scalars)
+        result = self._result(record.snapshot, host, float(record.factor), float(record.total_clipped), record.scalars)
+        result.bound_factor, result.skipped = float(record.bound_factor), record.skipped
+        return result
 
     def peek(self) -> GradientSnapshot | None:
         """The step before, where `arrive` has yet to give it out; waits until its numbers are there."""
@@ -161,7 +167,11 @@ class OptimizerState:
         numbers = pending.arrive()
         snapshot = self._snapshot(numbers, pending.where, pending.lr)
         factor, total = float(numbers["factor"][0]), float(numbers["total_clipped"][0])
-        return self._result(snapshot, numbers, factor, total, pending.scalars)
+        result = self._result(snapshot, numbers, factor, total, pending.scalars)
+        if "bound_factor" in numbers:  # not in the checkpoints of the first versions
+            result.bound_factor = float(numbers["bound_factor"][0])
+            result.skipped = bool(numbers["guarded"][0]) and not math.isfinite(snapshot.total)
+        return result
 
     def state_dict(self) -> dict[str, Any]:
         """What decides when to look at what, and a step that is not judged yet."""
@@ -170,6 +180,7 @@ class OptimizerState:
         return {
             "weights_due": self._weights_due,
             "next": self.probe.next,
+            "searches": self.searches,
             "names": list(self.meter.layout.names),
             "arrays": {name: array.tolist() for name, array in optional.items() if array is not None},
             "pending": None if self.pending is None else self.pending.state_dict(),
@@ -177,6 +188,7 @@ class OptimizerState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken; starts anew if the parameters are not the same."""
+        self.searches |= state.get("searches", False)
         if state.get("names") != list(self.meter.layout.names):
             return
         self._weights_due, self.probe.next = state["weights_due"], state["next"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 from torch.optim import Optimizer
 
 from lightning_gradwatch.arguments import patterns
+from lightning_gradwatch.engine.interventions import InterventionKind, Interventions, Touch
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.engine.step import Members, StepRecord, StepResult, Wanted
 from lightning_gradwatch.errors import GradientExplosionError, GradwatchError
@@ -30,9 +32,13 @@ class Participant:
     Attributes:
         rank: Its place among the others, whatever the order in the Trainer's list.
         counts: Events so far, by kind.
+        interventions: What it has changed in the training so far, by kind: ``"clipped"``, ``"bounded"``,
+            ``"rate_lowered"``, ``"skipped"``, ``"rewound"``.
         tripped: The event of its own that ended the run, or None.
     """
 
+    skips: bool = False
+    """Whether it may have a step skipped or undone."""
     error: ClassVar[type[GradwatchError]] = GradientExplosionError
     diagnose: bool = False
     only_reports: ClassVar[bool] = False
@@ -46,6 +52,7 @@ class Participant:
         self.include = None if include is None else patterns("include", include)
         self.exclude = patterns("exclude", exclude)
         self.counts: dict[str, int] = {}
+        self.interventions = Interventions()
         self.tripped: GradientEvent | None = None
         self._selected: tuple[ParameterInfo, tuple[Members, ParameterInfo]] | None = None
 
@@ -54,6 +61,10 @@ class Participant:
 
     def check_optimizers(self, trainer: Any, pl_module: Any) -> None:
         """The same for what needs the optimizers; at ``on_fit_start``."""
+
+    def notes(self, trainer: Any, watches: Sequence[OptimizerHooks]) -> list[str]:
+        """Sentences for the start of a run, where something is not as one would expect."""
+        return []
 
     def describe(self) -> str:
         """What it will do, for the start line; empty if it only watches."""
@@ -105,6 +116,18 @@ class Participant:
         """Remembers an event that it found itself, once it is complete. What only explains another is not counted."""
         if is_finding(event.kind, event.severity):
             self.counts[event.kind.value] = self.counts.get(event.kind.value, 0) + 1
+
+    @property
+    def acts_as_asked(self) -> bool:
+        """Whether what it changes is a limit of the user's own, so that acting often is what was asked for."""
+        return False
+
+    def intervene(self, result: StepResult, kind: InterventionKind, touch: Touch) -> None:
+        """Counts what it changed at a step that is over."""
+        self.interventions.add(kind, result.snapshot.step, touch)
+        known = result.touches.get(kind)
+        if known is None or (touch.factor or 1.0) < (known.factor or 1.0):
+            result.touches[kind] = touch
 
     def members(self, layout: ParameterInfo) -> Members:
         """Indices of the parameters that `include` and `exclude` leave; None for all of them."""

@@ -85,6 +85,16 @@ class Probes:
             note = f"[gradwatch] note: looking into the layers failed, no more of it in this run: {what}"
             FailSafe().run("note", "a note could not be printed", logger.warning, "%s", note)
 
+    def pause(self) -> None:
+        """Reads no calls while an optimizer steps: a compiled one cannot be traced under a torch-function mode."""
+        if "forward" in self._reads and self._probes is not None:
+            self._probes[0].pause()
+
+    def resume(self) -> None:
+        """Goes on after `pause`."""
+        if "forward" in self._reads and self._probes is not None and not self._failed:
+            self._probes[0].resume()
+
     def release(self) -> None:
         """Leaves no hook behind."""
         if self._reads and self._probes is not None:

@@ -16,6 +16,8 @@ from lightning_gradwatch.compat import lightning
 from lightning_gradwatch.compat.distributed import with_culprit
 from lightning_gradwatch.engine.apply import apply_actions
 from lightning_gradwatch.engine.dispatch import Dispatcher
+from lightning_gradwatch.engine.forward_buffers import ForwardBuffers
+from lightning_gradwatch.engine.interventions import Intervention, Interventions
 from lightning_gradwatch.engine.investigation import Investigation
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.engine.participant import Participant
@@ -23,7 +25,9 @@ from lightning_gradwatch.engine.recording import Recording
 from lightning_gradwatch.engine.step import StepRecord, StepResult
 from lightning_gradwatch.output.console import Console
 from lightning_gradwatch.output.failsafe import FailSafe
+from lightning_gradwatch.output.tags import is_logged
 from lightning_gradwatch.output.writer import Writer
+from lightning_gradwatch.rules.notices import HELD, held
 
 MOST_LOSSES = 4096
 """Backward calls of one step whose losses are kept; bounds them where no optimizer step is ever seen."""
@@ -46,8 +50,11 @@ class Session:
         dispatcher: The one way of events out.
         shield: What stands between the training and whatever else reports.
         diagnosis: What looks into the modules, on demand.
+        buffers: What forward passes change of the module.
         stopping: Whether a callback has stopped the training.
         steps: Optimizer steps seen.
+        saw_gradient: Whether any of them had a gradient.
+        interventions: What our callbacks have changed, each step once, whichever of them did.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -57,8 +64,11 @@ class Session:
         self.dispatcher = Dispatcher(Console(), self.writer)
         self.shield = FailSafe()
         self.diagnosis = Investigation()
+        self.buffers = ForwardBuffers()
         self.stopping = False
         self.steps = 0
+        self.interventions = Interventions()
+        self.saw_gradient = False
         self._restored: dict[int, dict[str, Any]] = {}
         self._callbacks: list[Any] = []
         self._peers: list[Participant] = []
@@ -66,6 +76,7 @@ class Session:
         self._losses: list[Tensor] = []
         self._minima: tuple[Any, Any] | None = None
         self._blind = False
+        self._ordinals: dict[int, int] = {}
 
     @staticmethod
     def of(trainer: Any) -> Session:
@@ -97,11 +108,20 @@ class Session:
             same = [i for i, known in enumerate(trainer.optimizers) if known is optimizer]
             watch = OptimizerHooks(optimizer, same[0] if same else len(self.watches), names, trainer.strategy.model)
             watch.load_state_dict(self._restored.pop(watch.index, {}))
+            watch.on_over.append(self.diagnosis.resume)
             watch.on_taken.append(lambda: self.finish(trainer, watch, taken=True))
             self.watches[id(optimizer)] = watch
             for peer in self.peers(trainer):
                 peer.begin(watch)
         return watch
+
+    def begin_batch(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        """Before the forward pass."""
+        peers = self.peers(trainer)
+        if any(peer.diagnose for peer in peers):
+            self.diagnosis.begin_batch(trainer, pl_module, batch)
+        if any(peer.skips for peer in peers):
+            self.buffers.begin_batch(pl_module)
 
     def add_loss(self, trainer: Any, loss: Tensor) -> None:
         """Keeps the loss of one backward call, with the GradScaler's factor and accumulation's division undone."""
@@ -114,25 +134,25 @@ class Session:
     @torch.no_grad()
     def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Everything that happens at one optimizer step before it is taken."""
+        self.diagnosis.pause()
         if self._blind:
             return
-        peers = self.peers(trainer)
+        self.peers(trainer)
         watch = self.watch(trainer, pl_module, optimizer)
         if watch.is_engine and not lightning.at_boundary(trainer):
             return
         watch.evaluations += 1
-        self.steps += watch.evaluations == 1
+        if watch.evaluations > 1:
+            self._evaluate_again(trainer, pl_module, watch)
+            return
+        self.steps += 1
+        self.buffers.end_step()
         self.diagnosis.arrive()
         before = self._publish(trainer, watch.arrive())
         if watch.changed():
             watch.renew()
-        try:
-            record = self._measure(trainer, pl_module, watch, before)
-        except Exception as error:  # of whatever kind, such as a gradient of a type that torch has no norm for
-            if trainer.world_size > 1 or any(peer.describe() for peer in peers):
-                raise  # other ranks would wait for this one, or somebody decides by these numbers
-            self._blind = True
-            self.shield.give_up("measure", "measuring the gradients failed, nothing is watched from here on", error)
+        record = self._try_to_measure(trainer, pl_module, watch, before)
+        if record is None:
             return
         watch.record = record
         self._decide(record)
@@ -141,18 +161,50 @@ class Session:
         if not record.skipped:
             watch.arm(self.ask(peer, peer.wants_updates, record) for peer in self._parts["wants_updates"])
 
+    def _try_to_measure(
+        self, trainer: Any, pl_module: Any, watch: OptimizerHooks, before: StepResult | None
+    ) -> StepRecord | None:
+        """The record of a step; None where measuring fails and nobody decides by the numbers: then it ends for good."""
+        try:
+            return self._measure(trainer, pl_module, watch, before)
+        except Exception as error:  # of whatever kind, such as a gradient of a type that torch has no norm for
+            if trainer.world_size > 1 or any(peer.describe() for peer in self.peers(trainer)):
+                raise  # other ranks would wait for this one, or somebody decides by these numbers
+            self._blind = True
+            self.shield.give_up("measure", "measuring the gradients failed, nothing is watched from here on", error)
+            return None
+
     def _measure(self, trainer: Any, pl_module: Any, watch: OptimizerHooks, before: StepResult | None) -> StepRecord:
         """The record of a step, with what is to be judged at it; `before` is the step before, where it is known now."""
         losses, self._losses = self._losses, []
         where = lightning.position(trainer, watch.index)
         max_abs = any(peer.wants_max_abs(trainer, where["log_step"]) for peer in self._parts["wants_max_abs"])
         record = watch.measure(trainer, pl_module, losses, where, max_abs=max_abs)
-        record.lagged = watch.on_cuda and not self.waits(trainer, watch)
+        record.lagged = watch.on_cuda and not watch.searches and not self.waits(trainer, watch)
         if not record.lagged:
             record.snapshot = watch.snapshot(record)
         elif before is not None:
             record.snapshot, record.earlier = before.snapshot, before
         return record
+
+    def _evaluate_again(self, trainer: Any, pl_module: Any, watch: OptimizerHooks) -> None:
+        """A further gradient within one step: a search gets what it saw, unless that is not finite.
+
+        The step was counted and judged at its first gradient.
+        """
+        watch.searches = True
+        first = watch.record
+        if first is not None and first.skipped:
+            self._losses.clear()
+            watch.skip(first)
+        elif first is None or bool(torch.isfinite(watch.meter.read(scale=first.scale).norms).all()):
+            self._losses.clear()
+        else:
+            record = self._measure(trainer, pl_module, watch, None)
+            watch.record = record
+            self._decide(record)
+            if record.ending is not None:
+                self._end(record, watch)
 
     def waits(self, trainer: Any, watch: OptimizerHooks) -> bool:
         """Whether somebody has to act on this step's numbers before it is taken."""
@@ -237,6 +289,21 @@ class Session:
         """Continues where `state` was taken, as the optimizers come up."""
         self._restored = dict(state)
 
+    def interventions_state(self) -> dict[str, Any]:
+        """What was changed so far, and how many steps each optimizer has made."""
+        return {"kinds": self.interventions.state_dict(), "ordinals": dict(self._ordinals)}
+
+    def load_interventions(self, state: dict[str, Any] | None) -> None:
+        """Continues where `interventions_state` was taken; None for a checkpoint that has none."""
+        if state is not None:
+            self.interventions.load_state_dict(state["kinds"])
+            self._ordinals = dict(state["ordinals"])
+
+    @property
+    def steps_in_all(self) -> int:
+        """Optimizer steps of the run, those before a resume included."""
+        return sum(self._ordinals.values())
+
     def _leave(self) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
         """What a checkpoint of the Trainer is to hold once this is closed: after the fit, or on an exception."""
         return self.state_dict(None), self.diagnosis.state_dict()
@@ -247,18 +314,46 @@ class Session:
         for peer in self._parts["on_measured"]:
             peer.on_measured(record)
         apply_actions(record)
+        self._restore_buffers(record)
         self.dispatcher.step(record)
         for peer in self._parts["on_applied"]:
             self.ask(peer, peer.on_applied, record)
+
+    def _restore_buffers(self, record: StepRecord) -> None:
+        """A step that is skipped or undone leaves the module's statistics as they were, too."""
+        if record.skipped or record.ending is not None:
+            self.buffers.restore()
+        elif record.bad is not None:  # a scaler skips overflows, after which the statistics of the batch are sound
+            self.buffers.restore(record.bad, only_broken=not record.guard)
 
     def _publish(self, trainer: Any, result: StepResult | None) -> StepResult | None:
         if result is not None:
             self.peers(trainer)
             for peer in self._parts["on_step_end"]:
                 self.ask(peer, peer.on_step_end, trainer, result)
+            self._count(trainer, result)
             self.writer.scalars(result.scalars, result.snapshot.log_step)
             self.recording.take(result)
         return result
+
+    def _count(self, trainer: Any, result: StepResult) -> None:
+        """Counts what was changed at a step; what is changed often is told, with the setting that would spare it."""
+        self.saw_gradient = self.saw_gradient or bool(result.snapshot.present.any())
+        index, ordinal = result.watch.index, self._ordinals.get(result.watch.index, 0)
+        self._ordinals[index] = ordinal + 1
+        for kind, touch in result.touches.items():
+            known = self.interventions.add(kind, result.snapshot.step, touch, index, ordinal)
+            if known.becomes_frequent(index):
+                self._tell_frequent(trainer, result, kind, known)
+        if self.interventions and is_logged(trainer, result.snapshot.log_step):
+            for kind, known in self.interventions.items():
+                result.scalars[f"grad_act/{kind}"] = known.steps
+
+    def _tell_frequent(self, trainer: Any, result: StepResult, kind: str, known: Intervention) -> None:
+        owner = next((peer for peer in self.peers(trainer) if kind in peer.interventions), None)
+        if owner is not None and kind in HELD:
+            told = held(result.snapshot, kind, known.steps, known.factor, known.sound, asked=owner.acts_as_asked)
+            self.dispatcher.emit(trainer, owner, told)
 
     def _end(self, record: StepRecord, watch: OptimizerHooks) -> NoReturn:
         """Ends the training, after everything was written, with the weights from before this step."""

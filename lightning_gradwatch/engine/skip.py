@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
 
 def skip_on_host(parameters: Sequence[Tensor], *, scaled: bool) -> None:
@@ -30,17 +30,22 @@ def skip_on_host(parameters: Sequence[Tensor], *, scaled: bool) -> None:
 
 
 class Rollback:
-    """Weights and state from before a step of LBFGS, which moves the weights between its closures.
+    """Weights, state and settings of an optimizer, from before a step that may have to be undone.
 
     Args:
         optimizer: Right before its step.
     """
 
-    def __init__(self, optimizer: LBFGS) -> None:
-        self._optimizer: Optimizer = optimizer
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._weights = [p.detach().clone() for p in self._parameters]
         self._state = {p: {key: _copy(value) for key, value in state.items()} for p, state in optimizer.state.items()}
+        # The learning rate is scaled and restored elsewhere.
+        self._settings = [
+            {key: _copy(value) for key, value in group.items() if key not in ("params", "lr")}
+            for group in optimizer.param_groups
+        ]
 
     def restore(self) -> None:
         """Puts everything back."""
@@ -48,10 +53,17 @@ class Rollback:
             parameter.detach().copy_(weight)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._state)
+        for group, settings in zip(self._optimizer.param_groups, self._settings, strict=True):
+            group.update(settings)
 
 
 def _copy(value: Any) -> Any:
     """LBFGS changes its tensors and lists in place, but never a tensor in a list: its history need not be doubled."""
     if isinstance(value, Tensor):
-        return value.clone()
+        try:
+            return value.clone()
+        except NotImplementedError:  # some quantized states have no copy; a step without gradients leaves them alone
+            return value
+    if isinstance(value, dict):
+        return {key: _copy(part) for key, part in value.items()}
     return list(value) if isinstance(value, list) else value

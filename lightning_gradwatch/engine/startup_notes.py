@@ -20,7 +20,7 @@ def later_edits(trainer: Any, pl_module: Any) -> list[str]:
 
 
 def notes(trainer: Any, pl_module: Any, optimizers: Iterable[Optimizer], *, waits: bool) -> list[str]:
-    """Lines for the start of a run.
+    """Sentences for the start of a run.
 
     Args:
         trainer: The Trainer.
@@ -29,15 +29,20 @@ def notes(trainer: Any, pl_module: Any, optimizers: Iterable[Optimizer], *, wait
         waits: Whether the host has to see each step's numbers before it is taken.
     """
     edits = [name for name in later_edits(trainer, pl_module) if "gradient_clip_val" not in name]
-    lines = (
-        [f"{', '.join(edits)} may change gradients after us; what it makes of them is not checked."] if edits else []
-    )
+    lines = [f"{', '.join(edits)} may change gradients after us; what it makes of them is not checked"] if edits else []
     slow = [type(optimizer).__name__ for optimizer in optimizers if waits and _could_be_fused(optimizer)]
     if slow and lightning.scaler_of(trainer) is None:
         lines.append(
-            f"{slow[0]}(..., fused=True) would skip bad steps on the device; without, each step waits for one number."
+            f"{slow[0]}(..., fused=True) would skip bad steps on the device; without, each step waits for one number"
         )
-    return [f"[gradwatch] note: {line}" for line in lines]
+    if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in pl_module.parameters()):
+        lines.append(
+            "hooks of the parameters act within the backward pass (gradient release?): where the optimizer steps there,"
+            " nothing can be measured, clipped or skipped"
+        )
+    if _feeds_errors_back(trainer):
+        lines.append("PowerSGD keeps a NaN in its error feedback for good: a run with one has to be resumed")
+    return lines
 
 
 def _overridden(pl_module: Any, name: str) -> bool:
@@ -49,3 +54,8 @@ def _could_be_fused(optimizer: Optimizer) -> bool:
     group = optimizer.param_groups[0]
     on_cuda = any(p.is_cuda for p in group["params"])
     return on_cuda and "fused" in group and not group["fused"]
+
+
+def _feeds_errors_back(trainer: Any) -> bool:
+    hook = getattr(trainer.strategy, "_ddp_comm_hook", None)
+    return "powersgd" in getattr(hook, "__name__", "").lower()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_gradwatch.engine.interventions import Touch
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.events import Action, GradientEvent
 from lightning_gradwatch.laws import ElementwiseLaw, Law, TrustRatioClip
@@ -56,6 +57,7 @@ class Stepped(Watched, Protocol):
 
     stepping: bool
     evaluations: int
+    searches: bool
 
     def skip(self, record: StepRecord) -> None:
         """Makes the coming step a no-op."""
@@ -103,10 +105,12 @@ class StepRecord:
         skip: Whether somebody wants the step to be a no-op.
         guard: Whether it is to be one if a gradient is non-finite, which the host does not know yet.
         skipped: Whether it is one, as far as the host knows.
+        bad: 0-dim, 1.0 where the device finds a gradient that is not finite; None where the host judges that.
         earlier: The step that is judged, where that is the one before.
         edited: Whether the gradients are to be measured again once the step is over, since others may have changed
             them.
         factor: The smallest factor applied; a tensor where the host was not to wait for it.
+        bound_factor: The smallest factor that a bound applied on top of the laws, likewise.
         total_clipped: L2 norm after clipping; a tensor likewise.
         scalars: What the callbacks want logged, by tag.
     """
@@ -129,9 +133,11 @@ class StepRecord:
     skip: bool = False
     guard: bool = False
     skipped: bool = False
+    bad: Tensor | None = None
     earlier: StepResult | None = None
     edited: bool = False
     factor: float | Tensor = 1.0
+    bound_factor: float | Tensor = 1.0
     total_clipped: float | Tensor = 0.0
     scalars: dict[str, float] = field(default_factory=dict)
 
@@ -163,6 +169,9 @@ class StepResult:
         scalars: What goes to the loggers, by tag.
         limit: The clip limit that was in force; inf where nothing was limited yet, None without a clip law.
         lr_scale: What the learning rate was multiplied by.
+        bound_factor: The smallest factor that a bound applied on top of the laws.
+        skipped: Whether the step was made a no-op.
+        touches: What our callbacks changed at this step, by kind.
         notable: Whether something new was found at this step, so that it is logged out of turn.
         recorded: Whether the TensorBoard plugin is to get this step, with all its layers.
     """
@@ -177,6 +186,9 @@ class StepResult:
     limit: float | None = None
     lr_scale: float = 1.0
     recorded: bool = False
+    bound_factor: float = 1.0
+    skipped: bool = False
+    touches: dict[str, Touch] = field(default_factory=dict)
     notable: bool = field(init=False)
 
     def __post_init__(self) -> None:

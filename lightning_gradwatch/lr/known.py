@@ -23,6 +23,11 @@ def is_adam_like(optimizer: Optimizer) -> bool:
     return type(unwrapped(optimizer)) in ADAM_LIKE
 
 
+def is_torch_own(optimizer: Optimizer) -> bool:
+    """Whether it is one of torch's classes, which do nothing in a step without gradients."""
+    return type(unwrapped(optimizer)).__module__.startswith("torch.optim.")
+
+
 def searches(optimizer: Optimizer) -> bool:
     """Whether it evaluates its closure several times in one step."""
     return isinstance(unwrapped(optimizer), LBFGS)

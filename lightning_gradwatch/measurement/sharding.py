@@ -32,6 +32,11 @@ def local(parameter: Tensor) -> Tensor:
     return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """This rank's part of any tensor as a `torch.Tensor`: operations of a subclass may want more than they get here."""
+    return local(tensor).as_subclass(Tensor)
+
+
 def is_plain(parameter: Tensor) -> bool:
     """Whether a parameter is itself what this rank holds."""
     return not deepspeed.is_partitioned(parameter) and not isinstance(parameter, DTensor)

@@ -108,13 +108,31 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def summary_line(counts: Iterable[Mapping[str, int]], steps: int) -> str:
-    """The last line of a run: how many steps were seen, how many events of each kind."""
+def summary_line(
+    counts: Iterable[Mapping[str, int]],
+    steps: int,
+    touched: Sequence[str] = (),
+    advice: Sequence[str] = (),
+    *,
+    saw_gradient: bool = True,
+) -> str:
+    """The end of a run: how many steps were seen, what we changed, how many events of each kind, what to set.
+
+    Args:
+        counts: Events by kind, of each callback.
+        steps: Optimizer steps seen.
+        touched: A phrase for each kind of change; "nothing to report" is said only where there is none.
+        saw_gradient: Whether any step had a gradient.
+        advice: Settings that would have made the changes unnecessary.
+    """
     total: dict[str, int] = {}
     for found in counts:
         for kind, count in found.items():
             total[kind] = max(total.get(kind, 0), count)  # two callbacks may have found the same
-    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(total.items())) or "nothing to report"
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(total.items()))
+    listed = "; ".join([*([listed] if listed else []), *touched]) or "nothing to report"
+    if not saw_gradient:
+        listed = "none had a gradient when it came; does the optimizer step within the backward pass?"
     if not steps:
         listed = "none seen; under manual optimization call step() on what self.optimizers() returns"
-    return f"[gradwatch] {steps} optimizer steps: {listed}"
+    return "\n".join([f"[gradwatch] {steps} optimizer steps: {listed}", *(f"  next run: {line}" for line in advice)])

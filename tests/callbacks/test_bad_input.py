@@ -113,14 +113,6 @@ def test_a_decay_that_hears_nobody_is_refused_at_setup(kit):
     kit.fit(kit.net(), [LRDecay(), VanishingDetector()], steps=1)
 
 
-@pytest.mark.parametrize("algorithm", ["norm", "value"])
-def test_two_ways_of_clipping_are_refused_at_setup(kit, algorithm):
-    with pytest.raises(
-        GradwatchError, match=r"Trainer\(gradient_clip_val=0\.5\) and AdaptiveClipper would clip one after"
-    ):
-        kit.fit(kit.net(), [AdaptiveClipper()], gradient_clip_val=0.5, gradient_clip_algorithm=algorithm)
-
-
 def test_given_sequences_are_not_kept_by_reference():
     kinds, patterns = ["spike"], ["head.*"]
     detector = ExplosionDetector(ignore=kinds, include=patterns)

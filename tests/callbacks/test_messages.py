@@ -49,7 +49,8 @@ def test_watchers_say_that_they_only_watch(kit, said):
 
 def test_the_summary_counts_every_kind(kit, said):
     kit.pull([1.0] * 4 + [9.0, NAN, 9.0], [ExplosionDetector(max_norm=8.0), AdaptiveClipper(NormClip(max_norm=20))])
-    assert lines(said)[-1] == "[gradwatch] 7 optimizer steps: 2 explosion, 1 nonfinite"  # both found the NaN
+    told = "[gradwatch] 7 optimizer steps: 2 explosion, 1 nonfinite; step skipped at 1 step (5)"  # both found the NaN
+    assert lines(said)[-1] == told
 
 
 def test_nothing_to_report_is_said(kit, said):
