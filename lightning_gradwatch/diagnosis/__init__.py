@@ -18,7 +18,8 @@ from __future__ import annotations
 from lightning_gradwatch.diagnosis.cause import Cause
 from lightning_gradwatch.diagnosis.causes import find_cause
 from lightning_gradwatch.diagnosis.evidence import Activation, Evidence, Scale, gather, hidden
-from lightning_gradwatch.diagnosis.forward import ForwardProbe
+from lightning_gradwatch.diagnosis.fitting import fitting
+from lightning_gradwatch.diagnosis.forward import RESIDUAL, ForwardProbe
 from lightning_gradwatch.diagnosis.guard import SuppressErrors
 from lightning_gradwatch.diagnosis.history import History
 from lightning_gradwatch.diagnosis.inputs import Input, inputs_of, inspect, nonfinite, scales
@@ -30,6 +31,7 @@ from lightning_gradwatch.diagnosis.through_time import TimeProbe
 from lightning_gradwatch.diagnosis.weigh import advice, weigh
 
 __all__ = [
+    "RESIDUAL",
     "Activation",
     "Cause",
     "Evidence",
@@ -46,6 +48,7 @@ __all__ = [
     "diagnosed",
     "explained",
     "find_cause",
+    "fitting",
     "gather",
     "hidden",
     "inputs_of",

@@ -8,7 +8,7 @@ except for the output of `nn.RNN`.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -91,6 +91,20 @@ class ForwardProbe:
         numbers, self._numbers = self._numbers, {}
         self._entered.clear()
         return numbers
+
+    def called(self, numbers: Iterable[str]) -> tuple[str, ...]:
+        """The layers that a pass went through, of whose numbers these are the names.
+
+        A `nn.MultiheadAttention` uses the weights of its children without calling them.
+        """
+        names = {name[4:] for name in numbers if name.startswith("out ")}
+        within = {
+            name
+            for name in self._modules
+            if (parent := name.rpartition(".")[0]) in names
+            and isinstance(self._modules.get(parent), nn.MultiheadAttention)
+        }
+        return tuple(sorted(names | within))
 
     def joined(self, args: tuple[object, ...]) -> None:
         """Tells whether one of several tensors that become one went into a layer before."""

@@ -21,6 +21,8 @@ class History:
     Attributes:
         gains: By layer, as in `rules.saturated.gains`, of the first step.
         first_loss: The loss of the first step; None if unknown.
+        response: How far the loss responds to a relative change of all weights, as a share of the loss; about 1 in a
+            sound network at its start. None if unknown.
         adaptive: Whether the size of a step does not depend on the gradient's, as under Adam.
     """
 
@@ -28,6 +30,7 @@ class History:
         self.gains: dict[str, tuple[float, float]] = {}
         self.adaptive = False
         self.first_loss: float | None = None
+        self.response: float | None = None
         self._seen = False
         self._first_fast: tuple[int, float] | None = None
         self._worst: tuple[int, float] | None = None
@@ -42,6 +45,8 @@ class History:
             self._seen, self.first_loss = True, snapshot.loss
         if not self.gains and snapshot.weight_norms is not None:
             self.gains = gains(snapshot)
+            weights = float(np.linalg.norm(snapshot.weight_norms))
+            self.response = snapshot.total * weights / snapshot.loss if snapshot.loss else None
         if snapshot.update_ratios is None or snapshot.weight_norms is None:
             return
         usual = np.array([shape[0] if shape else 1 for shape in snapshot.layout.shapes]) ** 0.5
@@ -71,12 +76,14 @@ class History:
             "worst": None if self._worst is None else list(self._worst),
             "adaptive": self.adaptive,
             "first_loss": self.first_loss,
+            "response": self.response,
             "seen": self._seen,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken."""
         self.gains = {layer: (gain, rms) for layer, (gain, rms) in state["gains"].items()}
+        self.response = state["response"]
         fast, worst = state["first_fast"], state["worst"]
         self._worst = None if worst is None else (int(worst[0]), float(worst[1]))
         self._first_fast = None if fast is None else (int(fast[0]), float(fast[1]))

@@ -7,6 +7,8 @@ the first step, and how far the steps moved the weights since. Where that names 
 
 from __future__ import annotations
 
+from math import log10
+
 from lightning_gradwatch.diagnosis.cause import Cause
 from lightning_gradwatch.diagnosis.evidence import Evidence
 from lightning_gradwatch.diagnosis.history import History
@@ -20,6 +22,8 @@ from lightning_gradwatch.rules.text import listed, number
 _RATE, _DATA, _DIED, _SLOW, _GROWS, _SCHEDULE = 5, 6, 16, 20, 21, 29  # rows of the table of remedies
 _SCALE, _LOSS = 32, 33
 _KILLS = 0.3  # relative update of half of the matrices that may kill units
+_SOUND = 0.01  # response of the loss; a sound network has about 1
+_LEAST_UPDATE = 1e-4  # a tenth of what is usual
 _SCALED_DOWN = 0.2  # of what the loss function gave
 _USUAL_UPDATE = 1e-3  # CS231n
 _OFF = 30.0  # rms of targets over that of the answers, or over 1
@@ -78,9 +82,12 @@ def _too_slow(event: GradientEvent, evidence: Evidence, history: History) -> Cau
     value, ratio = evidence.first.get("value"), history.first_loss
     if value and ratio is not None and 0 < ratio < _SCALED_DOWN * value:
         return Cause(f"the loss is scaled down: it is 1/{number(value / ratio)} of what the loss function gave", _LOSS)
-    if history.adaptive:
-        return Cause(f"the learning rate is too low: {_moves(event)}, and its size is all that decides", _SLOW)
-    return None
+    unscaled = value is not None and ratio is not None and ratio < value / _SCALED_DOWN
+    sound = unscaled and history.response is not None and history.response > _SOUND
+    if not history.adaptive and not sound:
+        return None
+    why = "under this optimizer its size is all that decides" if history.adaptive else "the gradient itself is sound"
+    return Cause(f"the learning rate is too low: {_moves(event)}, and {why}", _SLOW)
 
 
 def _moves(event: GradientEvent) -> str:
@@ -98,14 +105,18 @@ def off_scale(evidence: Evidence) -> Cause | None:
     return Cause(f"the inputs are far from order 1: {inputs}", _DATA) if inputs else None
 
 
-def advice(cause: Cause, history: History) -> tuple[Remedy, ...]:
+def advice(event: GradientEvent, cause: Cause, history: History) -> tuple[Remedy, ...]:
     """What to try; with a number where the evidence holds one."""
     found = remedies(cause.row)
     fast = history.too_fast
-    if cause.row != _RATE or fast is None:
-        return found
     first, *others = found
-    return (Remedy(first.id, f"learning rate / {_times(fast[1])}", first.source), *others)
+    if cause.row == _SLOW and 0 < event.value < _LEAST_UPDATE:
+        text = f"learning rate x {10.0 ** round(log10(_LEAST_UPDATE / event.value)):g}"
+    elif cause.row == _RATE and fast is not None:
+        text = f"learning rate / {_times(fast[1])}"
+    else:
+        return found
+    return (Remedy(first.id, text, first.source), *others)
 
 
 def _times(moved: float) -> str:

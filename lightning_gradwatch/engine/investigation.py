@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import nn
 
 from lightning_gradwatch.diagnosis import (
+    RESIDUAL,
+    Activation,
     Evidence,
     History,
     Input,
@@ -20,7 +22,9 @@ from lightning_gradwatch.diagnosis import (
     advice,
     diagnosed,
     explained,
+    fitting,
     gather,
+    hidden,
     inputs_of,
     inspect,
     read_setup,
@@ -121,7 +125,9 @@ class Investigation:
             history = self._history(event.optimizer)
             with self._looks.guard:
                 cause = weigh(event, self._first(record), history)
-                event = event if cause is None else replace(event, cause=cause.text, remedies=advice(cause, history))
+                event = (
+                    event if cause is None else replace(event, cause=cause.text, remedies=advice(event, cause, history))
+                )
         return self._batch_told(record, event) if event.kind is EventKind.NONFINITE else event
 
     def _history(self, optimizer: int) -> History:
@@ -130,7 +136,14 @@ class Investigation:
     def _first(self, record: StepRecord) -> Evidence:
         """What the first batch was, and how the model is built and trained."""
         setup = Setup() if record.snapshot is None else self._setup(record, record.snapshot)
-        return Evidence(inputs=inputs_of(self._looks.first or {}), first=self._looks.scales or {}, setup=setup)
+        numbers = self._looks.first or {}
+        return Evidence(
+            inputs=inputs_of(numbers),
+            activations=[Activation(name, f, numbers[f"{what} {f} {name}"]) for what, f, name in hidden(list(numbers))],
+            residual=RESIDUAL in numbers,
+            first=self._looks.scales or {},
+            setup=setup,
+        )
 
     @staticmethod
     def _setup(record: StepRecord, snapshot: GradientSnapshot) -> Setup:
@@ -179,7 +192,10 @@ class Investigation:
             with self._looks.guard:
                 evidence = gather(request.readings, now, record.pl_module, self._setup(record, now))
             with self._looks.guard:
-                yield diagnosed(request.event, request.then, evidence, request.looks, now)
+                history = self._history(request.event.optimizer)
+                result = diagnosed(request.event, request.then, evidence, request.looks, now)
+                if result is not None:
+                    yield replace(result, remedies=fitting(result.remedies, evidence, history))
 
     def forget(self) -> None:
         """What was to be looked into is gone: the weights are other ones now."""

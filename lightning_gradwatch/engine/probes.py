@@ -9,7 +9,7 @@ once and ends the looking, not the training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -120,9 +120,10 @@ class Probes:
             now = {what: value for what, value in zip(_SCALES, parts["scales"], strict=True) if value == value}
         is_first = now is not None and self.scales is None
         self.scales = now if is_first else self.scales
-        self.latest = ProbeReading(at, fading, flat, self.scales, now)
         numbers = dict(zip(names, parts["forward"], strict=True)) if "forward" in parts else None
         self.first = numbers if is_first else self.first
+        called = forward.called(self.first) if self.first else None
+        self.latest = ProbeReading(at, fading, flat, self.scales, now, called)
         return numbers
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,6 +135,8 @@ class Probes:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken."""
         self.latest = None if state["latest"] is None else ProbeReading(**state["latest"])
+        if self.latest is not None and self.latest.called is not None:
+            self.latest = replace(self.latest, called=tuple(self.latest.called))
         self.wanted, self._sampled = state["wanted"], state["sampled"]
         # What an older version trained is past its first batch.
         self.looked, self.first = state.get("looked", True), state.get("first")

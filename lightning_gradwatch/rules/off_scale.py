@@ -15,6 +15,7 @@ from lightning_gradwatch.rules.text import number
 from lightning_gradwatch.snapshot import GradientSnapshot
 
 _WORSE = 3.0  # times the loss of a blind guess; initial outputs of order 1 give at most 2
+_STILL = 1.5  # times, after a window
 _FAR = 100.0  # rms of inputs, or of targets over answers: two orders beyond what initialisations are made for
 _SCALE = 32  # row of the remedy table
 
@@ -86,7 +87,7 @@ class OffScale(ProbeRule):
         """What is off, its value and limit; None where nothing is."""
         excess = self._first.get("excess")
         left = self._losses.share_of_start()
-        if excess is not None and excess > _WORSE and left is not None and excess * left > 1:
+        if excess is not None and excess > _WORSE and left is not None and excess * left > _STILL:
             now = f"{number(excess * left)} times after {self._steps} steps"
             return f"the loss starts {number(excess)} times worse than a blind guess, {now}", excess, _WORSE
         target = self._first.get("target")

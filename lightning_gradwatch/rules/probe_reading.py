@@ -19,6 +19,7 @@ class ProbeReading:
         first: Of the first batch, however long ago: the largest of each number of `diagnosis.losses.read_loss`, and
             ``input``, the rms of what went into the first layer that multiplies it. None if nobody looked.
         now: The same of this batch.
+        called: Layers that the first forward pass went through; None if nobody looked.
     """
 
     at: int
@@ -26,6 +27,7 @@ class ProbeReading:
     saturated: dict[str, float] | None = None
     first: dict[str, float] | None = None
     now: dict[str, float] | None = None
+    called: tuple[str, ...] | None = None
 
 
 class ProbeRule(ABC):

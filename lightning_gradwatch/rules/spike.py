@@ -17,6 +17,7 @@ from lightning_gradwatch.snapshot import GradientSnapshot
 _FEWEST = 3  # norms before which nothing is known
 _MANY = 3  # spikes within the window that no longer are single outliers
 _HUGE = 1e4  # times the usual norm, now and at the start: no batch does that to a sound run
+_MOVED = 0.1  # of the usual loss
 _START = 10  # norms that make the level at the start
 _ISOLATED, _REPEATED, _SHIFT = 8, 9, 27  # rows of the remedy table
 
@@ -140,7 +141,9 @@ class Spike:
         signs = [] if jump is None else [f"loss {number(jump[0])} -> {number(jump[1])}"]
         if lr is not None and before is not None:
             signs.append("learning rate " + ("rising" if lr > before else "steady"))
-        return "outlier batch" + (f" ({', '.join(signs)})" if signs else "")
+        moved = jump is None or abs(jump[1] - jump[0]) > _MOVED * abs(jump[0])
+        what = "outlier batch" if moved else "cause unknown: the gradient jumped, the loss did not"
+        return what + (f" ({', '.join(signs)})" if signs else "")
 
     def _level_shift(self, snapshot: GradientSnapshot, limit: float) -> GradientEvent:
         former = self.baseline.median

@@ -182,8 +182,9 @@ def test_an_embedding_does_not_end_the_look(kit, said):
     net = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(8, 4))
     tokens = torch.arange(32).reshape(16, 2) % 10
     detector = ExplosionDetector(max_norm=1e-6)
+    nn.init.normal_(net[2].weight, std=30.0)  # so that there is a cause to be told
     events = fit(kit, net, 8, callbacks=[detector], batch=lambda i: tokens)
-    assert any(event.message.startswith("diagnosed from 3 batches") for event in events)
+    assert any("too large in net.2" in (event.cause or "") for event in events)
     assert "failed" not in said()
 
 
@@ -280,7 +281,7 @@ def test_hooks_are_there_for_three_batches_after_an_alarm_and_once_only(kit):
     module = kit.net()
     kit.fit(module, [detector, count], 20)
     assert [i for i, n in enumerate(count.hooks) if n] == [0, 1, 2, 3]  # the first is always looked at
-    assert len([e for e in detector.events if e.message.startswith("diagnosed")]) == 1
+    assert not [e for e in detector.events if e.message.startswith("diagnosed")]  # nothing was seen that is news
     assert hooks(module) == 0
 
 
@@ -329,7 +330,7 @@ def test_what_goes_wrong_while_looking_is_told_once_and_ends_nothing(kit, said, 
     assert said().count("looking into the layers failed") == 1
     assert "ZeroDivisionError: division by zero" in said()
     assert max(e.step for e in events) == 29  # the run went on to its end
-    assert len([e for e in events if e.message.startswith("diagnosed from 3 batches")]) == 1
+    assert not [e for e in events if e.message.startswith("diagnosed")]
 
 
 @pytest.mark.parametrize("how", ["exception", "stop", "abort"])

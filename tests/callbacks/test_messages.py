@@ -66,7 +66,7 @@ EVENTS = {
 [gradwatch] ALARM explosion: step 1 (epoch 0, batch 1): grad norm 8, limit 2 (max_norm)
   where:  w 100 %
   did:    clipped x0.25; training continues
-  likely: the learning rate is just past stability, or a decay has the wrong sign
+  likely: cause unknown: only `max_norm` was broken
   try:    1) learning rate / 3   2) clip the gradient   3) check the sign of the weight decay   [GW-07]""",
     ),
     "a spike, skipped": (
@@ -96,7 +96,7 @@ EVENTS = {
 [gradwatch] ALARM vanishing: step 1 (epoch 0, batch 1): grad norm 1e-6, limit 1e-3 (min_norm)
   where:  w 100 %
   did:    training stopped, weights from before this step
-  likely: small derivatives, multiplied over the layers
+  likely: cause unknown: only `min_norm` was broken
   try:    1) ReLU or GELU   2) Xavier initialisation   3) residual connections and normalisation   [GW-01]""",
     ),
 }
