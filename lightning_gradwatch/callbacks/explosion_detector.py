@@ -39,6 +39,8 @@ _PAST = {"clip": "clipped", "skip": "skipped"}
 class ExplosionDetector(Detector):
     """Finds gradients that explode: non-finite ones, spikes, growth, updates that the weights cannot bear.
 
+    And what comes with them: a loss that climbs above its start, inputs and targets far from order 1.
+
     Usually enough: `action`, one absolute limit (`max_norm`), `patience`. The other rules compare with what is normal
     for the run, so they need no number of yours and do not depend on the scale of the loss.
 

@@ -22,7 +22,7 @@ from lightning_gradwatch.diagnosis.fitting import fitting
 from lightning_gradwatch.diagnosis.forward import RESIDUAL, ForwardProbe
 from lightning_gradwatch.diagnosis.guard import SuppressErrors
 from lightning_gradwatch.diagnosis.history import History
-from lightning_gradwatch.diagnosis.inputs import Input, inputs_of, inspect, nonfinite, scales
+from lightning_gradwatch.diagnosis.inputs import Input, inputs_of, inspect, nonfinite, outlier, scales
 from lightning_gradwatch.diagnosis.losses import scales_of
 from lightning_gradwatch.diagnosis.report import diagnosed, explained
 from lightning_gradwatch.diagnosis.request import Readings, Request
@@ -54,6 +54,7 @@ __all__ = [
     "inputs_of",
     "inspect",
     "nonfinite",
+    "outlier",
     "read_setup",
     "scales",
     "scales_of",

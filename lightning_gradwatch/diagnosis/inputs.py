@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from lightning_gradwatch.measurement.sharding import plain
 
 _MOST_TENSORS = 16
 _DEEPEST = 8
+_OUTLIER = 10.0  # times the first batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,16 @@ def inputs_of(numbers: Mapping[str, float]) -> list[Input]:
         for name, value in numbers.items()
         if name.startswith("rms ")
     ]
+
+
+def outlier(now: Sequence[Input], first: Sequence[Input]) -> str | None:
+    """What of a batch is ten times as large as in the first one; None if nothing is."""
+    usual = {one.path: one.rms for one in first if one.rms > 0}
+    for one in now:
+        factor = one.rms / usual[one.path] if one.path in usual else 0.0
+        if _OUTLIER < factor < inf:
+            return f"{one.path} has {factor:.2g} times the rms of the first batch"
+    return None
 
 
 def nonfinite(inputs: Sequence[Input]) -> str:

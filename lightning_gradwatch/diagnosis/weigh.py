@@ -20,7 +20,9 @@ from lightning_gradwatch.rules.saturated import LARGE_GAIN
 from lightning_gradwatch.rules.text import listed, number
 
 _RATE, _DATA, _DIED, _SLOW, _GROWS, _SCHEDULE = 5, 6, 16, 20, 21, 29  # rows of the table of remedies
-_SCALE, _LOSS = 32, 33
+_SCALE, _LOSS, _OUTLIER = 32, 33, 8
+_NOT_LONG = 20  # steps after a batch in which it may be the cause
+_MUCH_MOMENTUM = 0.99  # 0.9 is usual
 _KILLS = 0.3  # relative update of half of the matrices that may kill units
 _SOUND = 0.01  # response of the loss; a sound network has about 1
 _LEAST_UPDATE = 1e-4  # a tenth of what is usual
@@ -33,38 +35,48 @@ _TOO_LARGE = (
     EventKind.UPDATE_TOO_LARGE,
     EventKind.DIVERGING,
     EventKind.OFF_SCALE,
-    EventKind.SATURATED,
-    EventKind.DEAD,
-    EventKind.NONFINITE,
 )
 _NEED_FAST = (EventKind.SATURATED, EventKind.DEAD, EventKind.NONFINITE)
 """Kinds with many other causes: here only weights that really moved too fast are named."""
 
-UNKNOWN = "cause unknown"
+_FROM_A_BATCH = (EventKind.SPIKE, EventKind.EXPLOSION, EventKind.UPDATE_TOO_LARGE, EventKind.DIVERGING)
 
 
 def weigh(event: GradientEvent, evidence: Evidence, history: History) -> Cause | None:
-    """The cause of a finding; None if the evidence names none.
-
-    Of what is too large, in this order, since each explains the next: initial weights that are; targets and inputs that
-    are not of order 1, though under Adam they do not make a step large; then a rate that moves the weights too fast.
-    """
+    """The cause of a finding; None if the evidence names none."""
     if event.kind is EventKind.STALLED:
         return _too_slow(event, evidence, history)
-    if event.kind not in _TOO_LARGE:
-        return None
-    fast = history.too_fast
     if event.kind in _NEED_FAST:
-        worst = history.fastest
-        return _rate(evidence, *worst) if worst is not None and worst[1] > _KILLS and _died(event) else None
-    large, data = _large_weights(history), off_scale(evidence)
+        return _killed(event, evidence, history)
+    return _too_large(event, evidence, history) if event.kind in _TOO_LARGE else None
+
+
+def _too_large(event: GradientEvent, evidence: Evidence, history: History) -> Cause | None:
+    """In this order, since each explains the next.
+
+    A batch unlike the first; initial weights that are too large; targets and inputs that are not of order 1, though
+    under Adam they do not make a step large; then a rate that moves the weights too fast.
+    """
+    if history.outlier is not None and event.kind in _FROM_A_BATCH:
+        step, what = history.outlier
+        if event.step - step <= _NOT_LONG:
+            return Cause(f"an outlier batch at step {step}: {what}", _OUTLIER)
+    fast, large, data = history.too_fast(event.step), _large_weights(history), off_scale(evidence)
     if large is not None:
         return large
     if event.kind is EventKind.OFF_SCALE:
         return data or Cause("the first outputs are far from order 1, though the inputs are not", _SCALE)
     if data is not None and not (history.adaptive and fast is not None):
         return data
-    return None if fast is None else _rate(evidence, *fast)
+    return None if fast is None else _rate(evidence, history, *fast)
+
+
+def _killed(event: GradientEvent, evidence: Evidence, history: History) -> Cause | None:
+    """Weights that really moved too fast, before units died or numbers broke."""
+    worst = history.too_fast(event.step) if event.kind is EventKind.NONFINITE else history.fastest
+    if worst is None or worst[1] <= _KILLS or not _died(event):
+        return None
+    return _rate(evidence, history, *worst)
 
 
 def _died(event: GradientEvent) -> bool:
@@ -108,10 +120,12 @@ def off_scale(evidence: Evidence) -> Cause | None:
 def advice(event: GradientEvent, cause: Cause, history: History) -> tuple[Remedy, ...]:
     """What to try; with a number where the evidence holds one."""
     found = remedies(cause.row)
-    fast = history.too_fast
+    fast = history.too_fast(event.step) or history.fastest
     first, *others = found
     if cause.row == _SLOW and 0 < event.value < _LEAST_UPDATE:
         text = f"learning rate x {10.0 ** round(log10(_LEAST_UPDATE / event.value)):g}"
+    elif cause.row == _RATE and history.momentum >= _MUCH_MOMENTUM:
+        text = "momentum 0.9"
     elif cause.row == _RATE and fast is not None:
         text = f"learning rate / {_times(fast[1])}"
     else:
@@ -126,7 +140,11 @@ def _times(moved: float) -> str:
     return f"{next(step for step in (1, 2, 5, 10) if step * power >= times * 0.999) * power:g}"
 
 
-def _rate(evidence: Evidence, step: int, moved: float) -> Cause:
+def _rate(evidence: Evidence, history: History, step: int, moved: float) -> Cause:
+    if history.momentum >= _MUCH_MOMENTUM:
+        times = number(1 / max(1 - history.momentum, 1e-9))
+        what = f"the momentum of {history.momentum:g} makes {times} of each step"
+        return Cause(f"{what}: step {step} moved the weights by {number(moved)} of their norm", _RATE)
     known = [i for i in evidence.inputs if i.rms == i.rms]
     sound = f"; the inputs are of order 1 (rms {span([i.rms for i in known])})" if known and not far(evidence) else ""
     return Cause(

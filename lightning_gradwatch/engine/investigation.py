@@ -116,8 +116,7 @@ class Investigation:
     def follow(self, record: StepRecord) -> None:
         """Remembers of a step what may explain a later finding."""
         if record.snapshot is not None:
-            adaptive = any("betas" in group for group in record.watch.optimizer.param_groups)
-            self._history(record.where["optimizer"]).follow(record.snapshot, adaptive=adaptive)
+            self._history(record.where["optimizer"]).follow(record.snapshot)
 
     def explain(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
         """The finding with the cause that the evidence at hand names."""

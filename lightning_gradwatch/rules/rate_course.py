@@ -28,6 +28,7 @@ class RateCourse:
         self.peak = 0.0
         self.steps = 0
         self.rose = 0  # own step at which it last rose
+        self.peaked = 0  # own step at which it was first as high as ever
         self._fell: int | None = None  # own step at which it fell to nearly 0
         self._at = 0  # step of the run at which it did
 
@@ -38,6 +39,8 @@ class RateCourse:
             return
         if self.now is not None and rate > self.now:
             self.rose = self.steps
+        if rate > self.peak:
+            self.peaked = self.steps
         self.now, self.peak = rate, max(self.peak, rate)
         if rate > _NEARLY_ZERO * self.peak:
             self._fell = None
@@ -77,6 +80,7 @@ class RateCourse:
             "peak": self.peak,
             "steps": self.steps,
             "rose": self.rose,
+            "peaked": self.peaked,
             "fell": self._fell,
             "at": self._at,
         }
@@ -84,4 +88,5 @@ class RateCourse:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
         self.now, self.peak, self.steps = state["now"], state["peak"], state["steps"]
-        self.rose, self._fell, self._at = state["rose"], state["fell"], state["at"]
+        self.rose, self.peaked = state["rose"], state["peaked"]
+        self._fell, self._at = state["fell"], state["at"]

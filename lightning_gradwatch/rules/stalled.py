@@ -20,6 +20,7 @@ _FEWEST = 0.1  # of all parameters, that must have been measured by then
 _KEPT = 20  # looks whose measurements count
 _AT_START = 10.0  # times the ratio, for a loss that is still where it began
 _PATIENT = 4  # windows that a rising rate is given
+_FIRST_LOOK = 12  # steps within which the first look at the updates comes
 _HIGH_RATE = 0.3  # of the highest learning rate so far: below it the schedule means the training to be slow
 _SLOW, _SCHEDULE = 20, 29  # rows of the remedy table
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
@@ -29,7 +30,8 @@ class Stalled:
     """Finds a training whose steps have no effect, without progress.
 
     The median relative update over the parameters that have a gradient must stay below `ratio` for a window, or below
-    ten times it where the loss is still at its start; at a learning rate that is at least 0.3 of the highest so far.
+    ten times it where the loss is still at its start; at a learning rate that is at least 0.3 of the highest so far,
+    or since the highest.
     One that rises is given four windows, and warned of. Clears at thirty times the ratio.
 
     A learning rate of nearly 0 is a finding by itself, since it is known exactly: at most 1e-4 of its peak for a window
@@ -147,8 +149,10 @@ class Stalled:
         long = self._steps >= 2 * self.window and self._steps - self._since >= self.window
         looked = len(self._looks) >= _LOOKS and sum(count for _, count in self._looks) >= _FEWEST * parameters
         patient = not self.course.rising or self._steps >= _PATIENT * self.window
-        now = self.course.now
-        return long and looked and patient and (now is None or now >= _HIGH_RATE * self.course.peak)
+        now, peak = self.course.now, self.course.peak
+        # Where the highest rate moved nothing either, a lower one is no excuse.
+        high = now is None or now >= _HIGH_RATE * peak or self._since <= self.course.peaked + _FIRST_LOOK
+        return long and looked and patient and high
 
     def _found(self, snapshot: GradientSnapshot, severity: Severity) -> GradientEvent:
         """The verdict over all looks."""

@@ -87,8 +87,12 @@ def test_a_few_measured_parameters_of_many_prove_nothing(lab):
 
 
 def test_the_low_end_of_a_schedule_is_meant(lab):
-    assert played(lab, TINY, FLAT, [1e-3] * 60 + [2.9e-4] * 240) == []
-    assert len(played(lab, TINY, FLAT, [1e-3] * 60 + [3.1e-4] * 240)) == 1
+    def lower(i):
+        return [1e-3] * 3 if i < 60 else TINY
+
+    assert played(lab, lower, FLAT, [1e-3] * 60 + [2.9e-4] * 240) == []
+    assert len(played(lab, lower, FLAT, [1e-3] * 60 + [3.1e-4] * 240)) == 1
+    assert len(played(lab, TINY, FLAT, [1e-3] * 60 + [2.9e-4] * 240)) == 1  # where the highest moved nothing either
 
 
 def test_a_cycle_of_learning_rates_is_fine(lab):
