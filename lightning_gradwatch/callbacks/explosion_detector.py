@@ -64,7 +64,8 @@ class ExplosionDetector(Detector):
             once.
         max_skips: Non-finite gradients skipped in a row before the run is aborted; 0 aborts at the first.
         window: Optimizer steps that make what is normal, at least 10.
-        warmup_steps: Optimizer steps before spikes are judged by statistics; until then only by ``spike_factor**2``.
+        warmup_steps: Optimizer steps before spikes are judged by statistics; until then only by ``spike_factor**2``,
+            which falls to `spike_factor` within the window.
         spike_factor: A spike is at least this many times the median of the window, above 1.
         spike_z: And this many robust standard deviations of log(norm) above it.
         growth_factor: Growth of the norm over a window, with the loss rising, that is an explosion; above 1.

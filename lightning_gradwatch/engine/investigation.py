@@ -27,6 +27,7 @@ from lightning_gradwatch.diagnosis import (
     hidden,
     inputs_of,
     inspect,
+    outlier,
     read_setup,
     weigh,
 )
@@ -121,13 +122,21 @@ class Investigation:
     def explain(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
         """The finding with the cause that the evidence at hand names."""
         if event.severity is not Severity.INFO:
-            history = self._history(event.optimizer)
             with self._looks.guard:
-                cause = weigh(event, self._first(record), history)
-                event = (
-                    event if cause is None else replace(event, cause=cause.text, remedies=advice(event, cause, history))
-                )
+                event = self._weighed(record, event)
         return self._batch_told(record, event) if event.kind is EventKind.NONFINITE else event
+
+    def _weighed(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
+        history, evidence = self._history(event.optimizer), self._first(record)
+        optimizer = record.watch.optimizer
+        history.meet(type(optimizer).__name__, optimizer.param_groups)
+        if event.kind in _AT_ONCE and not record.lagged:
+            far = outlier(inspect(self._batch), evidence.inputs)
+            history.outlier = history.outlier if far is None else (event.step, far)
+        cause = weigh(event, evidence, history)
+        if cause is not None:
+            event = replace(event, cause=cause.text, remedies=advice(event, cause, history))
+        return replace(event, remedies=fitting(event.remedies, evidence, history))
 
     def _history(self, optimizer: int) -> History:
         return self._histories.setdefault(optimizer, History())

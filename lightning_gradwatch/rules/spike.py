@@ -27,7 +27,8 @@ class Spike:
 
     The limit is the largest of `factor` times the median, `z` robust standard deviations of the log norm above it,
     and the level that one step in ten of the whole run has reached. Before `warmup_steps` norms are known it is the
-    median times ``factor**2``, from the third norm on. Five spikes in a row are a new level (`level_shift`).
+    median times ``factor**2``, from the third norm on, and from there it falls to `factor` within the window. Five
+    spikes in a row are a new level (`level_shift`).
 
     Args:
         losses: Asked when spikes repeat: a loss that rises and does not come down again makes an alarm of it.
@@ -98,10 +99,17 @@ class Spike:
         self._in_a_row, self._lr = state["in_a_row"], state["lr"]
 
     def _floor(self) -> float:
-        if self.baseline.count < _FEWEST:
-            return inf
-        early = self.baseline.count < self.warmup_steps
-        return (self.factor**2 if early else self.factor) * self.baseline.median
+        known = self.baseline
+        return inf if known.count < _FEWEST else self._times() * known.median
+
+    def _times(self) -> float:
+        """Times the median: the less is known, the more it takes. From ``factor**2`` down to `factor` at a window."""
+        known, whole = self.baseline.count, self.baseline.window
+        if known >= whole:
+            return self.factor
+        if known < self.warmup_steps:
+            return self.factor**2
+        return float(self.factor ** (1 + (whole - known) / max(whole - self.warmup_steps, 1)))
 
     def _limit(self) -> tuple[float, str]:
         """The limit and where it comes from."""
@@ -110,7 +118,7 @@ class Spike:
         if known.count < self.warmup_steps:
             return floor, f"{number(self.factor**2)}x the median of the first {steps}"
         return max(
-            (floor, f"{number(self.factor)}x the median of {steps}"),
+            (floor, f"{number(self._times())}x the median of {steps}"),
             (known.median * exp(self.z * known.spread), f"{number(self.z)} deviations above the median of {steps}"),
             (known.q90, "reached by one step in ten so far"),
             key=lambda bound: bound[0],
