@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_gradwatch.measurement.sharding import plain
+from lightning_gradwatch.rules.text import number
 
 _MOST_TENSORS = 16
 _DEEPEST = 8
@@ -70,7 +71,7 @@ def outlier(now: Sequence[Input], first: Sequence[Input]) -> str | None:
     for one in now:
         factor = one.rms / usual[one.path] if one.path in usual else 0.0
         if _OUTLIER < factor < inf:
-            return f"{one.path} has {factor:.2g} times the rms of the first batch"
+            return f"{one.path} has {number(factor)} times the rms of the first batch"
     return None
 
 

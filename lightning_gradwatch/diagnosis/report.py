@@ -22,6 +22,7 @@ from lightning_gradwatch.snapshot import GradientSnapshot
 _BAD_INPUT, _MADE = 11, 10  # rows of the table of remedies
 _OUTLIER = 10.0  # times the inputs of the batches that followed
 _NEVER_FIRED, _DIED = 15, 16
+_OUTLIER_ROW = 8
 
 
 def explained(
@@ -63,8 +64,9 @@ def diagnosed(
         now: The step at which this is told.
     """
     cause = _outlier(event, then, evidence.inputs) or find_cause(event.kind, evidence)
+    known = cause is not None and cause.row == _OUTLIER_ROW and (event.cause or "").startswith(cause.text.split(":")[0])
     ruined = now.weight_norms is not None and not np.isfinite(now.weight_norms).all()
-    if cause is None or cause.text == event.cause or (ruined and not nonfinite(evidence.inputs)):
+    if cause is None or known or cause.text == event.cause or (ruined and not nonfinite(evidence.inputs)):
         return None
     row = cause.row
     if row == _NEVER_FIRED and event.kind is EventKind.DEAD and event.remedies == remedies(_DIED):

@@ -76,7 +76,7 @@ EVENTS = {
 [gradwatch] WARNING spike: step 50 (epoch 0, batch 50): grad norm 16, limit 10 (10x the median of 50 steps)
   where:  w 100 %
   did:    step skipped, weights intact (1 of at most 5 in a row)
-  likely: outlier batch (loss 2 -> 32, learning rate steady)
+  likely: an outlier batch at step 50: batch[0] has 16 times the rms of the first batch
   try:    1) look at this batch   2) clip the gradient   [GW-08]""",
     ),
     "a NaN, skipped": (
