@@ -36,6 +36,22 @@ class EventKind(str, Enum):
     HELD = "held"
 
 
+PASSING = frozenset(
+    {
+        EventKind.NONFINITE,
+        EventKind.SPIKE,
+        EventKind.LEVEL_SHIFT,
+        EventKind.EXPLOSION,
+        EventKind.UPDATE_TOO_LARGE,
+        EventKind.SCALER_STUCK,
+        EventKind.REWOUND,
+        EventKind.HELD,
+    }
+)
+"""Kinds that are told each time they happen, so that silence means that they are over. The others last: they are told
+once, and silence says nothing."""
+
+
 class Severity(str, Enum):
     """How bad it is. Only an alarm acts by itself."""
 

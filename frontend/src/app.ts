@@ -16,7 +16,7 @@ const EVERY = 5000; // milliseconds between two looks at a run that may go on
 const READING = 250; // and while the server is still reading it
 const NONE: Events = { events: [], count: 0 };
 const EXAMPLE = 'Trainer(callbacks=[GradientNormLogger()], logger=TensorBoardLogger("logs"))';
-const STATES: State[] = ["alarm", "warning", "recovered", "healthy"]; // worst first
+const STATES: State[] = ["alarm", "warning", "held", "quiet", "healthy"]; // worst first
 const THEMES: [Choice, string][] = [
   ["auto", "Auto"],
   ["light", "Light"],

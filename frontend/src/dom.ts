@@ -33,7 +33,8 @@ const shapes: Record<string, string> = {
   alarm: "M8 1.2 15.2 14.4H.8Z M8 6v4 M8 12v.6",
   warning: "M8 .8 15.2 8 8 15.2 .8 8Z M8 5v3.6 M8 10.6v.6",
   info: "M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1Z M8 7v4.4 M8 4.4V5",
-  recovered: "M13.6 5.5A6.5 6.5 0 1 0 14.5 8 M14.6 1.6v4.2h-4.2",
+  held: "M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1Z M6 5v6 M10 5v6",
+  quiet: "M13.6 5.5A6.5 6.5 0 1 0 14.5 8 M14.6 1.6v4.2h-4.2",
   healthy: "M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1Z M4.8 8.2l2.3 2.3 4.2-4.6",
 };
 

@@ -2,7 +2,7 @@
 // The answers of the backend (lightning_gradwatch/tensorboard/routes.py). `Packed` is base64 of little-endian floats.
 export type Packed = string;
 export type Value = "norm" | "ratio" | "nonfinite";
-export type State = "alarm" | "warning" | "recovered" | "healthy";
+export type State = "alarm" | "warning" | "held" | "quiet" | "healthy";
 export type Severity = "alarm" | "warning" | "info";
 
 export interface Health {

@@ -187,6 +187,8 @@ class AdaptiveClipper(GradientCallback):
     def _count(self, result: StepResult, *, unusual: bool) -> None:
         """Counts what this callback has changed at a step."""
         snapshot = result.snapshot
+        if not len(snapshot.norms):
+            return
         if result.skipped:
             if not math.isfinite(snapshot.total):
                 self.intervene(result, "skipped", Touch())

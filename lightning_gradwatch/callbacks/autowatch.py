@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,7 @@ class AutoWatch(LightningCallback):
 
     def __init__(self) -> None:
         self._watchers: list[Any] = []
+        self._trainer: weakref.ref[Any] | None = None
 
     @classmethod
     def of(cls, namespace: str) -> AutoWatch:
@@ -43,7 +45,9 @@ class AutoWatch(LightningCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage != "fit":
             return
-        own, self._watchers = self._watchers, []
+        same = self._trainer is not None and self._trainer() is trainer
+        own, self._watchers = (self._watchers if same else []), []  # a list of callbacks may serve several Trainers
+        self._trainer = weakref.ref(trainer)
         kept = [callback for callback in trainer.callbacks if not any(callback is watcher for watcher in own)]
         trainer.callbacks = kept
         if any(isinstance(callback, Participant) for callback in kept):
@@ -56,5 +60,12 @@ class AutoWatch(LightningCallback):
             logger.exception("[gradwatch] GRADWATCH=1 could not attach its callbacks; the training goes on without.")
             return
         self._watchers = made
+        kept = [callback for callback in kept if callback is self or not isinstance(callback, AutoWatch)]
         place = 1 + next(i for i, callback in enumerate(kept) if callback is self)  # checkpoints are last, and stay so
         trainer.callbacks = [*kept[:place], *made, *kept[place:]]
+
+    @override
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if any(getattr(callback, "_early_exit", False) for callback in trainer.callbacks):  # a tuner's trial run
+            trainer.callbacks = [callback for callback in trainer.callbacks if callback not in self._watchers]
+            self._watchers = []

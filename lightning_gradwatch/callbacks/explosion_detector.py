@@ -145,6 +145,7 @@ class ExplosionDetector(Detector):
         self._budgets: LazyStateDict[int, SkipBudget] = LazyStateDict()
         self._bounds: dict[int, UpdateBound] = {}
         self._acted: dict[int, str] = {}
+        self._passed: dict[int, int] = {}
         self._suspects: tuple[Floats | None, Wanted] = (None, None)
 
     @override
@@ -195,7 +196,9 @@ class ExplosionDetector(Detector):
             return self._budget(record).nonfinite() if self.nonfinite == "skip" else (self.nonfinite, "")
         local = rule in _OF_THIS_STEP and event.kind is not EventKind.LEVEL_SHIFT
         acts = event.severity is Severity.ALARM or (local and self.action in ("clip", "skip"))
-        if not acts or self.action in ("warn", "stop", "abort"):
+        if self.action in ("stop", "abort"):
+            return self._reaction_of_an_end(record, event, acts=acts)
+        if not acts or self.action == "warn":
             return (self.action if acts else "warn"), ""
         if self.action == "clip" and record.watch.searches:
             return "warn", "the optimizer searches along its gradients, which must stay as they are"
@@ -205,6 +208,17 @@ class ExplosionDetector(Detector):
         if action == "clip":
             self._clip_to(record, event)
         return action, remark
+
+    def _reaction_of_an_end(self, record: StepRecord, event: GradientEvent, *, acts: bool) -> tuple[Action, str]:
+        """The run ends at an alarm; what is no alarm passes, and is remembered, since its step was taken."""
+        index, step = record.where["optimizer"], record.where["step"]
+        if not acts:
+            if event.severity is not Severity.INFO:
+                self._passed[index] = step
+            return "warn", f"only an alarm makes action={self.action!r} act"
+        passed = self._passed.get(index)
+        recent = passed is not None and step - passed <= self._settings["window"]
+        return self.action, f"the step of the warning at {passed} was taken" if recent else ""
 
     @override
     def wants_updates(self, record: StepRecord) -> Wanted:
@@ -271,12 +285,13 @@ class ExplosionDetector(Detector):
 
     @override
     def learned(self) -> dict[str, Any]:
-        return {**super().learned(), "budgets": self._budgets.state_dict()}
+        return {**super().learned(), "budgets": self._budgets.state_dict(), "passed": dict(self._passed)}
 
     @override
     def relearn(self, state: dict[str, Any]) -> None:
         super().relearn(state)
         self._budgets.load_state_dict(state["budgets"])
+        self._passed = dict(state.get("passed", {}))  # not in the checkpoints of the first versions
 
     def _budget(self, record: StepRecord) -> SkipBudget:
         return self._budgets.get(record.where["optimizer"], lambda: SkipBudget(self.max_skips))

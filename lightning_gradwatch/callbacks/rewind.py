@@ -13,7 +13,7 @@ from lightning_gradwatch.callbacks.base import GradientCallback
 from lightning_gradwatch.callbacks.explosion_detector import ExplosionDetector
 from lightning_gradwatch.callbacks.lr_decay import LRDecay
 from lightning_gradwatch.compat import lightning
-from lightning_gradwatch.compat.distributed import mean_over_ranks
+from lightning_gradwatch.compat.distributed import mean_over_ranks, ranks_agree
 from lightning_gradwatch.engine.compatibility import refuse_rewind
 from lightning_gradwatch.engine.interventions import Touch
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
@@ -122,6 +122,11 @@ class Rewind(GradientCallback):
             raise GradwatchError(
                 "Rewind() has nothing to do: no ExplosionDetector is in the Trainer's callbacks whose alarms it could"
                 " hear. Add an ExplosionDetector()."
+            )
+        if not ranks_agree(trainer):
+            raise GradwatchError(
+                "Rewind needs the same gradients on all ranks, which this strategy does not guarantee: a communication"
+                " hook reduces nothing, or weights are averaged now and then. Leave Rewind out, or use plain DDP."
             )
 
     @override

@@ -96,7 +96,7 @@ def action_taken(record: StepRecord, finding: Finding) -> str:
     judged = record.earlier or record
     if judged.factor < 1:
         return f"clipped x{float(judged.factor):.2g}; training continues{remark if finding.action == 'clip' else ''}"
-    return f'nothing (action="{finding.action}"){remark}' if finding.action == "warn" else f"nothing{remark}"
+    return 'nothing (action="warn")' if finding.action == "warn" and not remark else f"nothing{remark}"
 
 
 def is_prevented(record: StepRecord, finding: Finding) -> bool:

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from lightning_gradwatch.compat.distributed import ranks_agree
 from lightning_gradwatch.diagnosis import (
     RESIDUAL,
     Activation,
@@ -169,7 +170,8 @@ class Investigation:
         loss = record.snapshot.loss
         single = not record.pl_module.automatic_optimization or record.trainer.accumulate_grad_batches == 1
         inputs = self._inputs()
-        at_fault = _at_fault(sum(one.nan + one.inf for one in inputs), record.pl_module.device)
+        bad = sum(one.nan + one.inf for one in inputs)
+        at_fault = _at_fault(bad, record.pl_module.device) if ranks_agree(record.trainer) else []
         with self._looks.guard:
             return explained(event, inputs, loss, at_fault=at_fault, all_seen=single)
         return event

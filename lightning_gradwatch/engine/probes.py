@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_gradwatch.compat import lightning
+from lightning_gradwatch.compat.distributed import ranks_agree
 from lightning_gradwatch.diagnosis import ForwardProbe, SuppressErrors, TimeProbe, hidden, scales, scales_of
 from lightning_gradwatch.measurement.transfer import Transfer
 from lightning_gradwatch.output.console import tell
@@ -49,6 +50,7 @@ class Probes:
         self.first: dict[str, float] | None = None
         self.scales: dict[str, float] | None = None
         self._failed = False
+        self._agree = True  # whether all ranks look at the same batches
         self._probes: tuple[ForwardProbe, TimeProbe] | None = None
         self._reads: set[str] = set()  # of this batch: "forward", "units", "first", "time"
         self._sampled = -1  # step axis of the last look at recurrent layers
@@ -143,12 +145,16 @@ class Probes:
         self.scales = state.get("scales")
 
     def _prepare(self, trainer: Any, pl_module: nn.Module) -> tuple[ForwardProbe, TimeProbe]:
+        self._agree = ranks_agree(trainer)
         recurrent = {name: m for name, m in pl_module.named_modules() if isinstance(m, nn.RNNBase)}
         self._probes = ForwardProbe(pl_module, self.guard), TimeProbe(recurrent, self.guard)
         if _compiled(pl_module):
             self._failed = True
             tell(trainer, "[gradwatch] note: the module is compiled, so its layers are not looked into.")
         return self._probes
+
+    def _shared(self, values: Tensor) -> Tensor:
+        return _mean_over_ranks(values) if self._agree else values
 
     def _read(self, what: str, probe: ForwardProbe | TimeProbe) -> None:
         self._reads.add(what)
@@ -163,16 +169,16 @@ class Probes:
         parts: dict[str, Tensor] = {}
         names: list[str] = []
         if "time" in reads:
-            parts["fading"] = _mean_over_ranks(_vector(list(time.layers), time.take(), device))
+            parts["fading"] = self._shared(_vector(list(time.layers), time.take(), device))
         if "forward" in reads:
             numbers = forward.take()
             names = list(numbers)
             parts["forward"] = _vector(names, numbers, device)
             if "first" in reads or "units" in reads:
-                parts["scales"] = _mean_over_ranks(_vector(_SCALES, scales_of(numbers, forward.fed), device))
+                parts["scales"] = self._shared(_vector(_SCALES, scales_of(numbers, forward.fed), device))
             if "units" in reads:
                 shares = {layer: numbers[f"flat {f} {layer}"] for what, f, layer in hidden(names) if what == "flat"}
-                parts["flat"] = _mean_over_ranks(_vector(forward.layers, shares, device))
+                parts["flat"] = self._shared(_vector(forward.layers, shares, device))
         self._arrival = at, names, Transfer(parts)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_gradwatch.compat import lightning
-from lightning_gradwatch.compat.distributed import with_culprit
+from lightning_gradwatch.compat.distributed import ranks_agree, with_culprit, worst_ending
 from lightning_gradwatch.engine.apply import apply_actions
 from lightning_gradwatch.engine.dispatch import Dispatcher
 from lightning_gradwatch.engine.forward_buffers import ForwardBuffers
@@ -23,11 +23,11 @@ from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.engine.participant import Participant
 from lightning_gradwatch.engine.recording import Recording
 from lightning_gradwatch.engine.step import StepRecord, StepResult
-from lightning_gradwatch.output.console import Console
+from lightning_gradwatch.output.console import Console, tell
 from lightning_gradwatch.output.failsafe import FailSafe
 from lightning_gradwatch.output.tags import is_logged
 from lightning_gradwatch.output.writer import Writer
-from lightning_gradwatch.rules.notices import HELD, held
+from lightning_gradwatch.rules.notices import HELD, ended_elsewhere, held
 
 MOST_LOSSES = 4096
 """Backward calls of one step whose losses are kept; bounds them where no optimizer step is ever seen."""
@@ -75,8 +75,9 @@ class Session:
         self._parts: dict[str, list[Participant]] = {}
         self._losses: list[Tensor] = []
         self._minima: tuple[Any, Any] | None = None
-        self._blind = False
+        self._blind = self._told_unseen = False
         self._ordinals: dict[int, int] = {}
+        self._agree = True
 
     @staticmethod
     def of(trainer: Any) -> Session:
@@ -109,6 +110,7 @@ class Session:
             watch = OptimizerHooks(optimizer, same[0] if same else len(self.watches), names, trainer.strategy.model)
             watch.load_state_dict(self._restored.pop(watch.index, {}))
             watch.on_over.append(self.diagnosis.resume)
+            watch.on_taken.append(lambda: self._notice_unseen(trainer, watch))
             watch.on_taken.append(lambda: self.finish(trainer, watch, taken=True))
             self.watches[id(optimizer)] = watch
             for peer in self.peers(trainer):
@@ -145,9 +147,7 @@ class Session:
         if watch.evaluations > 1:
             self._evaluate_again(trainer, pl_module, watch)
             return
-        self.steps += 1
-        self.buffers.end_step()
-        self.diagnosis.arrive()
+        self._begin_step(trainer)
         before = self._publish(trainer, watch.arrive())
         if watch.changed():
             watch.renew()
@@ -180,12 +180,20 @@ class Session:
         where = lightning.position(trainer, watch.index)
         max_abs = any(peer.wants_max_abs(trainer, where["log_step"]) for peer in self._parts["wants_max_abs"])
         record = watch.measure(trainer, pl_module, losses, where, max_abs=max_abs)
-        record.lagged = watch.on_cuda and not watch.searches and not self.waits(trainer, watch)
+        lags = watch.on_cuda and not watch.searches and self._agree
+        record.lagged = lags and not self.waits(trainer, watch)
         if not record.lagged:
             record.snapshot = watch.snapshot(record)
         elif before is not None:
             record.snapshot, record.earlier = before.snapshot, before
         return record
+
+    def _begin_step(self, trainer: Any) -> None:
+        if not self.steps:  # a communication hook may have been registered until now
+            self._agree = ranks_agree(trainer)
+        self.steps += 1
+        self.buffers.end_step()
+        self.diagnosis.arrive()
 
     def _evaluate_again(self, trainer: Any, pl_module: Any, watch: OptimizerHooks) -> None:
         """A further gradient within one step: a search gets what it saw, unless that is not finite.
@@ -313,11 +321,22 @@ class Session:
             record.snapshot, record.culprit = with_culprit(record.trainer, record.snapshot)
         for peer in self._parts["on_measured"]:
             peer.on_measured(record)
+        if not self._agree:
+            self._join_endings(record)
         apply_actions(record)
         self._restore_buffers(record)
         self.dispatcher.step(record)
         for peer in self._parts["on_applied"]:
             self.ask(peer, peer.on_applied, record)
+
+    def _notice_unseen(self, trainer: Any, watch: OptimizerHooks) -> None:
+        """Says it where an optimizer was stepped without Lightning, and so without us."""
+        if watch.record is None and not self._blind and not self._told_unseen:
+            self._told_unseen = True
+            name = type(watch.optimizer).__name__
+            line = f"{name} was stepped past Lightning, so nothing of that step is measured, clipped or skipped"
+            advice = "under manual optimization, call step() on what self.optimizers() returns"
+            tell(trainer, f"[gradwatch] note: {line}; {advice}.")
 
     def _restore_buffers(self, record: StepRecord) -> None:
         """A step that is skipped or undone leaves the module's statistics as they were, too."""
@@ -325,6 +344,15 @@ class Session:
             self.buffers.restore()
         elif record.bad is not None:  # a scaler skips overflows, after which the statistics of the batch are sound
             self.buffers.restore(record.bad, only_broken=not record.guard)
+
+    def _join_endings(self, record: StepRecord) -> None:
+        """Ranks that see different gradients end together: one that went on alone would wait for the others."""
+        mine = 0 if record.ending is None else 1 + (record.ending.action == "abort")
+        worst = worst_ending(record.trainer, mine)
+        if worst > mine:
+            snapshot, owner = record.snapshot, self._peers[0]
+            assert snapshot is not None
+            record.report(owner, ended_elsewhere(snapshot), "abort" if worst > 1 else "stop")
 
     def _publish(self, trainer: Any, result: StepResult | None) -> StepResult | None:
         if result is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from lightning_gradwatch.compat import lightning
+from lightning_gradwatch.compat.distributed import comm_hooks
 
 _EDITS = ("on_before_optimizer_step", "configure_gradient_clipping")
 
@@ -57,5 +58,4 @@ def _could_be_fused(optimizer: Optimizer) -> bool:
 
 
 def _feeds_errors_back(trainer: Any) -> bool:
-    hook = getattr(trainer.strategy, "_ddp_comm_hook", None)
-    return "powersgd" in getattr(hook, "__name__", "").lower()
+    return any("powersgd" in name for name in comm_hooks(trainer.strategy))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 _DTYPE = attrgetter("dtype")
-_PIECE = 2**17  # entries
+_PIECE, _ROW = 2**17, 2**12  # entries
 
 _foreach_norm: Callable[..., list[Tensor]] | None = getattr(torch, "_foreach_norm", None)
 _foreach_mul_: Callable[..., Any] | None = getattr(torch, "_foreach_mul_", None)
@@ -86,12 +86,29 @@ def _norms(group: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     wide = torch.promote_types(own, dtype)
     if _foreach_norm is None:
         return [torch.linalg.vector_norm(t, dtype=wide) for t in group]
-    if wide == own:
-        return _foreach_norm(group, 2)
     large = [t.is_cpu and t.numel() > _PIECE for t in group]
+    if not any(large):
+        return _foreach_norm(group, 2) if wide == own else _foreach_norm(group, 2, dtype=wide)
+    by_pieces = _norm_by_rows if wide == own else _norm_by_pieces
     others = [t for t, is_large in zip(group, large, strict=True) if not is_large]
     found = iter(_foreach_norm(others, 2, dtype=wide) if others else ())
-    return [_norm_by_pieces(t, wide) if is_large else next(found) for t, is_large in zip(group, large, strict=True)]
+    return [by_pieces(t, wide) if is_large else next(found) for t, is_large in zip(group, large, strict=True)]
+
+
+def _norm_by_rows(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The norm of a large tensor on a CPU, where one running sum of squares in float32 loses digits.
+
+    Of 1e8 normal entries it is 1 % low, of equal ones up to 6 % (torch 2.13). Short rows are exact to 2e-6, and cost no
+    more.
+    """
+    real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    in_memory = sorted(range(real.dim()), key=real.stride, reverse=True)  # such as channels last: no copy
+    flat = real.permute(in_memory).reshape(-1)
+    whole = flat.numel() // _ROW * _ROW
+    rows = torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), dim=1)
+    rest = torch.linalg.vector_norm(flat[whole:])
+    norm: Tensor = torch.linalg.vector_norm(torch.cat([rows, rest[None]]), dtype=torch.float64)
+    return norm.to(dtype.to_real())
 
 
 def _norm_by_pieces(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -32,7 +32,7 @@ class Writer:
         self._loggers = list(loggers)
         self._histories: dict[tuple[int, int], Any] = {}
         self._shield = FailSafe()
-        self._laid_out = False
+        self._laid_out = self._used = False
         self._recorded = self._drawn = self._last_step = 0
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -95,6 +95,8 @@ class Writer:
 
     def flush(self, *, draw: bool = True) -> None:
         """Everything to the disk, with the heat map as it is now if it is to be drawn, before an end."""
+        if not self._used:  # a logger makes its folder when it is first touched, also for a fit that was refused
+            return
         if draw:
             self._draw()
         self._each("its buffer", lambda target: target.save())
@@ -120,6 +122,7 @@ class Writer:
         self._each(what, write_if_tensorboard)
 
     def _each(self, what: str, write: Callable[[Any], object]) -> None:
+        self._used = True
         for i, target in enumerate(self._loggers):
             self._shield.run((i, what), f"{type(target).__name__} failed to write {what}", _attempt, write, target)
 

@@ -106,3 +106,18 @@ def _setting(kind: str, sound: float) -> Remedy:
     row = remedies(_OUTLIER if kind == "clipped" else _RATE)[0]
     what = "a limit of" if kind == "clipped" else "a learning rate of"
     return replace(row, text=f"{what} {number(sound)} would have needed no help")
+
+
+def ended_elsewhere(snapshot: GradientSnapshot) -> GradientEvent:
+    """Another rank, whose gradients are its own, has ended the training."""
+    return event(
+        snapshot,
+        EventKind.EXPLOSION,
+        Severity.ALARM,
+        _RATE,
+        layers=(),
+        value=snapshot.total,
+        limit=snapshot.total,
+        message="another rank has ended the training; its own message says why",
+        cause="what that rank has found",
+    )

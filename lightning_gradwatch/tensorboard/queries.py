@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_gradwatch.events import is_finding
+from lightning_gradwatch.events import PASSING, EventKind, is_finding
 from lightning_gradwatch.snapshot import Floats
 from lightning_gradwatch.tensorboard.advice import CODE
 from lightning_gradwatch.tensorboard.cells import Range, pack
@@ -18,6 +18,7 @@ from lightning_gradwatch.tensorboard.history import History
 from lightning_gradwatch.tensorboard.overview import Cells
 from lightning_gradwatch.tensorboard.records import SERIES, VALUES
 
+_OFTEN = 0.1  # share of touched steps above which a run is held up by us
 _RECENT_STEPS, _RECENT_SHARE = 200, 0.1  # a finding is of late within the last 200 steps or tenth of the run
 _TREND = 80  # points of the small curve
 _SEVERE = ("alarm", "warning")
@@ -27,18 +28,22 @@ def health(history: History) -> dict[str, Any]:
     """A run at a glance.
 
     Returns:
-        `state`: "alarm" or "warning" if one came of late, "recovered" if only earlier, "healthy" if never; `counts` by
+        `state`: "alarm" or "warning" if one came of late, or ever where its kind lasts; "held" if our callbacks changed
+        more than one logged step in ten of late; "quiet" if there was one earlier, "healthy" if never; `counts` by
         kind, `severities`; `last_alarm`: its step; `updated`: seconds since 1970; `trend`: the total norm, thinned.
     """
     steps, total = history.steps, history.series("total")
     latest = {event["severity"]: event["log_step"] for event in history.events}
+    lasting = {event["severity"] for event in history.events if event["kind"] not in PASSING}
     ends = [*steps[[0, -1]].tolist()] if len(steps) else []
     ends += [event["log_step"] for event in history.events]  # they need not wait for the next logged step
     first, last = min(ends, default=0), max(ends, default=0)
     recent = last - max(_RECENT_STEPS, _RECENT_SHARE * (last - first))
-    now = [severity for severity in _SEVERE if latest.get(severity, -1) >= max(recent, 0)]
+    others = {e["severity"]: e["log_step"] for e in history.events if e["kind"] != EventKind.HELD}
+    now = [severity for severity in _SEVERE if others.get(severity, -1) >= max(recent, 0) or severity in lasting]
+    calm = "held" if _is_held(history, recent) else "quiet" if others.keys() & set(_SEVERE) else "healthy"
     return {
-        "state": now[0] if now else "recovered" if latest.keys() & set(_SEVERE) else "healthy",
+        "state": now[0] if now else calm,
         "first_step": first,
         "last_step": last,
         "logged": len(steps),
@@ -49,6 +54,13 @@ def health(history: History) -> dict[str, Any]:
         "updated": float(history.series("wall_time")[-1]) if len(steps) else None,
         "trend": pack(total[_telling(total, _TREND)]),
     }
+
+
+def _is_held(history: History, recent: float) -> bool:
+    """Whether more than one in ten of the steps logged since `recent` was clipped, or an event says as much."""
+    told = any(event["kind"] == EventKind.HELD and event["log_step"] >= recent for event in history.events)
+    factors = history.series("factor")[history.steps >= recent]
+    return told or bool(np.mean(factors < 1.0) > _OFTEN if len(factors) else False)
 
 
 def timeline(history: History, steps: Range, points: int) -> dict[str, Any]:

@@ -224,3 +224,26 @@ def test_default_callbacks_are_new_each_time():
 def test_default_callbacks_take_nothing_but_true_and_false():
     with pytest.raises(TypeError, match="`rescue` must be True or False, got 'no'"):
         default_callbacks(rescue="no")
+
+
+def test_a_list_of_callbacks_that_serves_two_trainers_begins_anew_in_the_second(kit, watch):
+    shared = [kit.Trace()]
+    off = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainers = [kit.pl.Trainer(callbacks=shared, max_steps=3, accelerator="cpu", logger=False, **off) for _ in "12"]
+    for trainer in trainers:
+        trainer.fit(kit.net(), kit.rows())
+    first, second = map(ours, trainers)
+    assert [type(callback).__name__ for callback in second] == WATCHERS
+    assert not {id(callback) for callback in first} & {id(callback) for callback in second}
+
+
+def test_after_a_tuner_the_list_is_as_it_was(kit, watch):
+    class Tuned(kit.Net):
+        def __init__(self):
+            super().__init__(lambda p: torch.optim.SGD(p, lr=self.lr))
+            self.lr = 0.01
+
+    trainer = kit.trainer([], 5)
+    before = list(trainer.callbacks)
+    kit.pl.tuner.Tuner(trainer).lr_find(Tuned(), kit.rows(), num_training=5, update_attr=False)
+    assert trainer.callbacks == before

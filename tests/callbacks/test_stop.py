@@ -185,3 +185,16 @@ def test_an_end_beats_every_clip(kit, action):
         kit.fit(module, [clipper, ExplosionDetector(action=action, max_norm=8.0)], 3, kit.column([0.5, BAD, 0.5]))
     assert module.w.grad.norm().item() == BAD
     assert torch.equal(module.w, torch.full((4,), 1 - 0.125 / 4))
+
+
+@pytest.mark.parametrize("action", ["stop", "abort"])
+def test_a_spike_that_only_warns_is_said_to_have_passed(kit, action):
+    norms = [1.0 + 0.01 * (i % 5) for i in range(40)] + [30.0, 200.0] + [1.0] * 5
+    detector = ExplosionDetector(action=action, max_norm=100.0)
+    with contextlib.suppress(GradientExplosionError):
+        kit.pull(norms, [detector])
+    first, *_ = [event for event in detector.events if event.severity.value != "info"]
+    assert (first.severity.value, first.step) == ("warning", 40)
+    assert first.action_taken == f"nothing (only an alarm makes action={action!r} act)"
+    assert detector.tripped.step == 41
+    assert detector.tripped.action_taken.endswith("(the step of the warning at 40 was taken)")

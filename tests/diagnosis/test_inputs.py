@@ -61,3 +61,31 @@ def test_a_batch_that_contains_itself_is_read_to_an_end():
     batch: list[object] = [GOOD]
     batch.append(batch)
     assert inspect(batch)[0].path == "batch[0]"
+
+
+class Slotted:
+    """A batch as darts makes them: slots, and no `__dict__`."""
+
+    __slots__ = ("missing", "past")
+
+    def __init__(self):
+        self.past = torch.tensor([1.0, nan])
+
+
+class Labelled(torch.Tensor):
+    """A tensor whose operations want more than they get here, as pina's and monai's do."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func.__name__ not in ("detach", "is_floating_point", "numel", "as_subclass", "__get__"):
+            raise AttributeError("'Labelled' has no labels")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_classes_with_slots_are_looked_into():
+    assert nonfinite(inspect(Slotted())) == "batch.past holds 1 NaN"
+
+
+def test_tensor_subclasses_are_read_as_plain_tensors():
+    batch = torch.tensor([1.0, nan]).as_subclass(Labelled)
+    assert nonfinite(inspect([batch])) == "batch[0] holds 1 NaN"

@@ -78,3 +78,27 @@ def test_the_largest_entry_of_all_types():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_the_largest_entry_does_not_hide_a_bad_one(bad):
     assert not math.isfinite(kernels.max_abs([torch.tensor([1.0, bad]), torch.tensor([5.0])]).item())
+
+
+@pytest.mark.parametrize("layout", ["flat", "channels last", "cut", "complex", "double"])
+def test_the_norm_of_a_large_tensor_on_a_cpu_is_exact(layout):
+    torch.manual_seed(0)
+    tensor = torch.randn(64, 48, 32, 31)
+    if layout == "channels last":
+        tensor = tensor.to(memory_format=torch.channels_last)
+    elif layout == "cut":
+        tensor = tensor[:, :, 1:]
+    elif layout == "complex":
+        tensor = torch.complex(tensor, -tensor)
+    elif layout == "double":
+        tensor = tensor.double()
+    exact = math.sqrt(tensor.abs().double().square().sum().item())
+    assert kernels.norms([tensor]).item() == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_hundred_million_entries_are_not_one_per_cent_low():
+    torch.manual_seed(0)
+    tensor = torch.randn(10**8)
+    exact = math.sqrt(math.fsum(part.double().square().sum().item() for part in tensor.split(10**7)))
+    assert kernels.norms([tensor]).item() == pytest.approx(exact, rel=1e-5)

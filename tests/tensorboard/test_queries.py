@@ -41,12 +41,34 @@ def with_events(tmp_path, write, read, writer, event):
         ([(9500, "info")], "healthy"),
         ([(9500, "warning")], "warning"),
         ([(9500, "alarm"), (9600, "warning")], "alarm"),
-        ([(500, "alarm")], "recovered"),
+        ([(500, "alarm")], "quiet"),
         ([(500, "alarm"), (9600, "warning")], "warning"),
     ],
 )
 def test_the_state_is_the_worst_of_late(with_events, given, state):
     assert health(with_events(*[(step, severity, {}) for step, severity in given]))["state"] == state
+
+
+@pytest.mark.parametrize("kind", ["dead", "vanishing", "disconnected", "stalled"])
+def test_what_is_told_once_and_lasts_is_never_taken_for_over(with_events, kind):
+    assert health(with_events((500, "alarm", {"kind": kind})))["state"] == "alarm"
+
+
+@pytest.mark.parametrize(("severity", "state"), [("warning", "held"), ("info", "held")])
+def test_a_run_that_our_callbacks_hold_up_is_not_healthy(with_events, severity, state):
+    assert health(with_events((9_900, severity, {"kind": "held"})))["state"] == state
+    assert health(with_events((9_900, severity, {"kind": "held"}), (9_950, "alarm", {})))["state"] == "alarm"
+
+
+@pytest.mark.parametrize(("factor", "state"), [(0.5, "held"), (1.0, "healthy")])
+def test_a_run_whose_gradients_are_clipped_often_is_not_healthy(tmp_path, writer, read, factor, state):
+    recorder, norms = RunHistory(), np.ones(2)
+    with writer(tmp_path) as file:
+        for step in range(100):
+            applied = factor if step % 5 == 0 else 1.0
+            row = recorder.add(step, ["a", "b"], norms, total=1.4, total_clipped=1.4 * applied, factor=applied)
+            file.add_summary(row, step)
+    assert health(read(tmp_path))["state"] == state
 
 
 def test_health_counts_by_kind_and_knows_the_last_alarm(with_events):

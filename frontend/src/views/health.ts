@@ -5,7 +5,13 @@ import { ago, doubles, plural, step } from "../numbers";
 import type { Store } from "../store";
 import type { Health, Run, State } from "../types";
 
-const WORDS: Record<State, string> = { alarm: "Alarm", warning: "Warning", recovered: "Recovered", healthy: "Healthy" };
+const WORDS: Record<State, string> = {
+  alarm: "Alarm",
+  warning: "Warning",
+  held: "Held up by our callbacks",
+  quiet: "Quiet since",
+  healthy: "Healthy",
+};
 const FILTER_FROM = 7; // runs
 
 export class HealthView {
