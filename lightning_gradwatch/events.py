@@ -19,6 +19,8 @@ class EventKind(str, Enum):
     LEVEL_SHIFT = "level_shift"
     EXPLOSION = "explosion"
     UPDATE_TOO_LARGE = "update_too_large"
+    DIVERGING = "diverging"
+    OFF_SCALE = "off_scale"
     SCALER_STUCK = "scaler_stuck"
     VANISHING = "vanishing"
     VANISHING_IN_TIME = "vanishing_in_time"
@@ -27,6 +29,9 @@ class EventKind(str, Enum):
     DISCONNECTED = "disconnected"
     SATURATED = "saturated"
     NOT_UPDATED = "not_updated"
+    OVERWRITTEN = "overwritten"
+    WRONG_LOSS = "wrong_loss"
+    SAME_OUTPUT = "same_output"
     REWOUND = "rewound"
     HELD = "held"
 

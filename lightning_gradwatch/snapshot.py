@@ -73,6 +73,8 @@ class GradientSnapshot:
         lr: Learning rate in force, the largest of the parameter groups; None if unknown.
         loss: Mean loss of this step's backward calls on this rank; None if unknown.
         loss_scale: The GradScaler's scale, or None without one. With one, it skips non-finite steps itself.
+        undone: [P] share of the step before that was undone before this one; NaN where not measured, None if nowhere.
+        moved_since: [P] how far the weights moved since that step, in lengths of it; likewise.
         step: ``trainer.global_step``: optimizer steps done before this one.
         log_step: The step axis of the loggers.
         epoch: Counted from 0.
@@ -91,6 +93,8 @@ class GradientSnapshot:
     lr: float | None = None
     loss: float | None = None
     loss_scale: float | None = None
+    undone: Floats | None = None
+    moved_since: Floats | None = None
     step: int = 0
     log_step: int = 0
     epoch: int = 0
@@ -118,6 +122,8 @@ class GradientSnapshot:
             present=self.present[keep],
             weight_norms=None if self.weight_norms is None else self.weight_norms[keep],
             update_ratios=None if self.update_ratios is None else self.update_ratios[keep],
+            undone=None if self.undone is None else self.undone[keep],
+            moved_since=None if self.moved_since is None else self.moved_since[keep],
         )
 
 

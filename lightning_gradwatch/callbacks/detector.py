@@ -63,8 +63,8 @@ class Detector(GradientCallback):
         self._told: set[str] = set()
 
     @abstractmethod
-    def make_rules(self, reduce: Reduce | None) -> RuleSet:
-        """The rules for one optimizer."""
+    def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
+        """The rules for one optimizer; `rivals` if there are others."""
 
     @abstractmethod
     def reaction(self, record: StepRecord, event: GradientEvent, rule: str) -> tuple[Action, str]:
@@ -72,7 +72,10 @@ class Detector(GradientCallback):
 
     def rules(self, record: StepRecord) -> RuleSet:
         """The rules for the optimizer of this step."""
-        return self._rules.get(record.where["optimizer"], lambda: self.make_rules(mean_over_ranks(record.trainer)))
+        rivals = len(record.trainer.optimizers) > 1
+        return self._rules.get(
+            record.where["optimizer"], lambda: self.make_rules(mean_over_ranks(record.trainer), rivals=rivals)
+        )
 
     @override
     def on_measured(self, record: StepRecord) -> None:
@@ -83,6 +86,7 @@ class Detector(GradientCallback):
         failed, off = partial(self._failed, session), session.shield.broken(self)
         rules.losses.update(self._loss(record))
         if self.diagnose:
+            session.diagnosis.follow(record)
             rules.learn(session.diagnosis.look, failed, off)
         view = self.view(record.snapshot)
         for rule, event in rules.findings(view, record.snapshot, failed, off):

@@ -39,6 +39,8 @@ _PAST = {"clip": "clipped", "skip": "skipped"}
 class ExplosionDetector(Detector):
     """Finds gradients that explode: non-finite ones, spikes, growth, updates that the weights cannot bear.
 
+    And what comes with them: a loss that climbs above its start, inputs and targets far from order 1.
+
     Usually enough: `action`, one absolute limit (`max_norm`), `patience`. The other rules compare with what is normal
     for the run, so they need no number of yours and do not depend on the scale of the loss.
 
@@ -62,7 +64,8 @@ class ExplosionDetector(Detector):
             once.
         max_skips: Non-finite gradients skipped in a row before the run is aborted; 0 aborts at the first.
         window: Optimizer steps that make what is normal, at least 10.
-        warmup_steps: Optimizer steps before spikes are judged by statistics; until then only by ``spike_factor**2``.
+        warmup_steps: Optimizer steps before spikes are judged by statistics; until then only by ``spike_factor**2``,
+            which falls to `spike_factor` within the window.
         spike_factor: A spike is at least this many times the median of the window, above 1.
         spike_z: And this many robust standard deviations of log(norm) above it.
         growth_factor: Growth of the norm over a window, with the loss rising, that is an explosion; above 1.
@@ -166,8 +169,8 @@ class ExplosionDetector(Detector):
         return self.max_abs is not None
 
     @override
-    def make_rules(self, reduce: Reduce | None) -> RuleSet:
-        return explosion_rules(**self._settings, reduce=reduce)
+    def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
+        return explosion_rules(**self._settings, reduce=reduce, rivals=rivals)
 
     @override
     def is_vital(self, rule: str) -> bool:

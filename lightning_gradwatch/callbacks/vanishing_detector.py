@@ -27,7 +27,8 @@ class VanishingDetector(Detector):
     other and ask whether the loss makes progress, so a model that has converged is not reported. What they find:
     gradients that shrink from layer to layer (`vanishing`), updates too small to matter (`stalled`), gradients that are
     exactly zero (`dead`), parameters that never got one (`disconnected`), gradients that move nothing (`not_updated`),
-    recurrent layers whose early steps get none (`vanishing_in_time`), units without slope (`saturated`).
+    recurrent layers whose early steps get none (`vanishing_in_time`), units without slope (`saturated`), weights that
+    somebody else moves (`overwritten`), a loss that gets what it is not made for (`wrong_loss`, `same_output`).
 
     Logs ``grad_event/<kind>``, a running count: with each event that is news, and with the Trainer's other scalars.
 
@@ -41,7 +42,7 @@ class VanishingDetector(Detector):
         depth_ratio: A layer whose gradient times weight is below this share of the largest one has vanished; in (0, 1).
         stall_ratio: Median relative update below which nothing moves; in (0, 1).
         dead_steps: Steps in a row with an exactly zero gradient, none, or no effect, that make a layer dead.
-        diagnose: Whether the cause is looked for in the activations of three batches once something was found, and
+        diagnose: Whether the first batch is looked at, and the activations of three more once something was found, and
             whether gradients through time and saturated units are judged, which only hooks can see.
         monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA
             reading it waits for the device.
@@ -105,7 +106,7 @@ class VanishingDetector(Detector):
         return self.action != "warn"
 
     @override
-    def make_rules(self, reduce: Reduce | None) -> RuleSet:
+    def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
         return vanishing_rules(**self._settings, reduce=reduce)
 
     @override

@@ -9,9 +9,8 @@ from math import isfinite
 
 import numpy as np
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
-from lightning_gradwatch.diagnosis.forward import RESIDUAL
+from lightning_gradwatch.diagnosis.forward import FED, RESIDUAL
 from lightning_gradwatch.diagnosis.inputs import Input
 from lightning_gradwatch.diagnosis.request import Readings
 from lightning_gradwatch.diagnosis.setup import Setup
@@ -20,8 +19,6 @@ from lightning_gradwatch.snapshot import GradientSnapshot
 
 DEAD_SHARE, SATURATED_SHARE = 0.95, 0.9
 """Of the units of a layer. From SageMaker, TheDeepChecker and the prototype behind this package's defaults."""
-
-_FED = (nn.Linear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)  # whose matrices have inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,7 @@ class Evidence:
         residual: Whether what goes into a layer is added to, or joined with, what comes out of it or of a later one.
         update: Median relative update of the weights, or None if unknown.
         setup: How the model is built and trained.
+        first: What the first batch was, as `ProbeReading.first`.
     """
 
     inputs: Sequence[Input] = ()
@@ -71,6 +69,7 @@ class Evidence:
     residual: bool = False
     update: float | None = None
     setup: Setup = field(default_factory=Setup)
+    first: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def silent(self) -> list[Activation]:
@@ -113,7 +112,7 @@ def gather(readings: Readings, snapshot: GradientSnapshot, module: nn.Module, se
             for name, value in _of("out", numbers)
             if name in layers and f"in {name}" in numbers  # an embedding is fed with indices
         ],
-        gains={name: gain for name, gain in gains(snapshot).items() if isinstance(modules.get(name), _FED)},
+        gains={name: gain for name, gain in gains(snapshot).items() if isinstance(modules.get(name), FED)},
         residual=RESIDUAL in numbers,
         update=float(np.median(known)) if len(known) else None,
         setup=setup,

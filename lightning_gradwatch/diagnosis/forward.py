@@ -8,20 +8,25 @@ except for the output of `nn.RNN`.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from lightning_gradwatch.diagnosis.guard import SuppressErrors
+from lightning_gradwatch.diagnosis.losses import LOSSES, read_loss
 from lightning_gradwatch.diagnosis.units import FUNCTIONS, flat, kind, silent
 from lightning_gradwatch.measurement.sharding import plain
 
 RESIDUAL = "residual"
 """Name of the number that is there if the pass has a path around a layer."""
+
+FED = (nn.Linear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+"""Layers that multiply what goes into them."""
 
 _JOINS = ("add", "cat", "concat", "concatenate")
 _CHANNELS_FIRST = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm")
@@ -36,6 +41,7 @@ class ForwardProbe:
 
     Attributes:
         layers: Their names.
+        fed: The names of those that multiply what goes into them.
     """
 
     def __init__(self, module: nn.Module, guard: SuppressErrors) -> None:
@@ -44,6 +50,7 @@ class ForwardProbe:
             name: m for name, m in module.named_modules() if any(True for _ in m.parameters(recurse=False))
         }
         self.layers = list(self._modules)
+        self.fed = frozenset(name for name, layer in self._modules.items() if isinstance(layer, FED))
         self._handles: list[Any] = []
         self._mode: _Calls | None = None
         self._layer, self._unit_axis = "", -1
@@ -79,11 +86,25 @@ class ForwardProbe:
         """What was read: single numbers on the device, in the order of the pass.
 
         Their names: ``in <layer>``, ``out <layer>`` (rms); ``silent <function> <layer>``, ``flat <function> <layer>``
-        (shares); ``residual`` if there is a path around a layer.
+        (shares); ``residual`` if there is a path around a layer; ``excess <loss>`` and others of `read_loss`.
         """
         numbers, self._numbers = self._numbers, {}
         self._entered.clear()
         return numbers
+
+    def called(self, numbers: Iterable[str]) -> tuple[str, ...]:
+        """The layers that a pass went through, of whose numbers these are the names.
+
+        A `nn.MultiheadAttention` uses the weights of its children without calling them.
+        """
+        names = {name[4:] for name in numbers if name.startswith("out ")}
+        within = {
+            name
+            for name in self._modules
+            if (parent := name.rpartition(".")[0]) in names
+            and isinstance(self._modules.get(parent), nn.MultiheadAttention)
+        }
+        return tuple(sorted(names | within))
 
     def joined(self, args: tuple[object, ...]) -> None:
         """Tells whether one of several tensors that become one went into a layer before."""
@@ -92,6 +113,16 @@ class ForwardProbe:
         around = {id(entered()) for entered in self._entered} & {id(tensor) for tensor in tensors}
         if len(tensors) > 1 and around:
             self._put(RESIDUAL, torch.ones((), device=tensors[0].device))
+
+    def loss(self, function: str, args: tuple[object, ...], kwargs: Mapping[str, object], out: object) -> None:
+        """Reads the call of a loss function; of several, the last."""
+        for what, number in read_loss(function, args, kwargs, out).items():
+            self._put(f"{what} {function}", number)
+
+    def note(self, numbers: Mapping[str, Tensor]) -> None:
+        """Adds numbers that were read elsewhere."""
+        for what, number in numbers.items():
+            self._put(what, number)
 
     @torch.no_grad()
     def units(self, function: str, out: object) -> None:
@@ -138,10 +169,15 @@ class _Calls(TorchFunctionMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         out = func(*args, **(kwargs or {}))
+        if torch.compiler.is_compiling():
+            return out
         function = getattr(func, "__name__", "").rstrip("_")
         if function in FUNCTIONS:
             with self._probe.guard:
                 self._probe.units(kind(function, args, kwargs or {}), out)
+        elif function in LOSSES:
+            with self._probe.guard:
+                self._probe.loss(function, args, kwargs or {}, out)
         elif function in _JOINS:
             with self._probe.guard:
                 self._probe.joined(args)

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
 
 from lightning_gradwatch.measurement.sharding import plain
+from lightning_gradwatch.rules.text import number
 
 _MOST_TENSORS = 16
 _DEEPEST = 8
+_OUTLIER = 10.0  # times the first batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,37 @@ def inspect(batch: object) -> list[Input]:
     """The floating-point tensors of a batch, at most 16 of them; on CUDA this waits for the device."""
     found = [(path, tensor) for path, tensor in _tensors(batch, "batch", _DEEPEST) if tensor.numel()][:_MOST_TENSORS]
     return [Input(path, *_numbers(tensor)) for path, tensor in found]
+
+
+@torch.no_grad()
+def scales(batch: object) -> dict[str, Tensor]:
+    """``rms <path>`` and ``largest <path>`` of the same tensors, on the device, without waiting for it."""
+    found: dict[str, Tensor] = {}
+    for path, tensor in [(p, t) for p, t in _tensors(batch, "batch", _DEEPEST) if t.numel()][:_MOST_TENSORS]:
+        values = tensor.detach().float()
+        largest = values.abs().amax()
+        found[f"largest {path}"] = largest
+        found[f"rms {path}"] = (values / largest.clamp(min=1e-30)).square().mean().sqrt() * largest
+    return found
+
+
+def inputs_of(numbers: Mapping[str, float]) -> list[Input]:
+    """The tensors whose scales are among the numbers."""
+    return [
+        Input(name[4:], 0, 0, value, numbers.get(f"largest {name[4:]}", value))
+        for name, value in numbers.items()
+        if name.startswith("rms ")
+    ]
+
+
+def outlier(now: Sequence[Input], first: Sequence[Input]) -> str | None:
+    """What of a batch is ten times as large as in the first one; None if nothing is."""
+    usual = {one.path: one.rms for one in first if one.rms > 0}
+    for one in now:
+        factor = one.rms / usual[one.path] if one.path in usual else 0.0
+        if _OUTLIER < factor < inf:
+            return f"{one.path} has {number(factor)} times the rms of the first batch"
+    return None
 
 
 def nonfinite(inputs: Sequence[Input]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
 
+import numpy as np
+
 from lightning_gradwatch.diagnosis.cause import Cause
 from lightning_gradwatch.diagnosis.causes import find_cause
 from lightning_gradwatch.diagnosis.evidence import Evidence
@@ -20,6 +22,7 @@ from lightning_gradwatch.snapshot import GradientSnapshot
 _BAD_INPUT, _MADE = 11, 10  # rows of the table of remedies
 _OUTLIER = 10.0  # times the inputs of the batches that followed
 _NEVER_FIRED, _DIED = 15, 16
+_OUTLIER_ROW = 8
 
 
 def explained(
@@ -47,8 +50,11 @@ def explained(
 
 def diagnosed(
     event: GradientEvent, then: Sequence[Input], evidence: Evidence, batches: int, now: GradientSnapshot
-) -> GradientEvent:
+) -> GradientEvent | None:
     """The finding that follows on `event`: same kind, for information, with what was seen since.
+
+    None where it adds nothing: where no other cause was seen, or where the weights are not finite any more, so that
+    each layer seems to make what it only passes on.
 
     Args:
         event: The finding that was looked into.
@@ -58,7 +64,11 @@ def diagnosed(
         now: The step at which this is told.
     """
     cause = _outlier(event, then, evidence.inputs) or find_cause(event.kind, evidence)
-    row = None if cause is None else cause.row
+    known = cause is not None and cause.row == _OUTLIER_ROW and (event.cause or "").startswith(cause.text.split(":")[0])
+    ruined = now.weight_norms is not None and not np.isfinite(now.weight_norms).all()
+    if cause is None or known or cause.text == event.cause or (ruined and not nonfinite(evidence.inputs)):
+        return None
+    row = cause.row
     if row == _NEVER_FIRED and event.kind is EventKind.DEAD and event.remedies == remedies(_DIED):
         row = _DIED
     headline = f"diagnosed from {batches} batches after the {event.severity.value} of step {event.step}"
@@ -69,10 +79,10 @@ def diagnosed(
         log_step=now.log_step,
         epoch=now.epoch,
         batch_idx=now.batch_idx,
-        layers=(cause and cause.layers) or event.layers,
+        layers=cause.layers or event.layers,
         message="\n".join([headline, *account(evidence)]),
-        cause=f"{event.cause} (nothing that was seen speaks for another cause)" if cause is None else cause.text,
-        remedies=event.remedies if row is None else remedies(row),
+        cause=cause.text,
+        remedies=remedies(row),
         action_taken="",
     )
 

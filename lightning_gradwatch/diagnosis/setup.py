@@ -16,6 +16,7 @@ from lightning_gradwatch.rules.text import number
 from lightning_gradwatch.snapshot import GradientSnapshot
 
 _UNDERFLOW, _POST_NORM, _DECAY, _CLIPPED = 14, 23, 24, 26  # rows of the table of remedies
+_RECTIFIED = ("relu", "gelu", "silu", "swish", "mish", "elu", "transformerencoderlayer")
 _MUCH_DECAY = 0.01  # of the weights per step; 1e-5 is usual
 _MUCH_CLIPPED = 10.0  # times the limit
 _HARDLY_MOVES = 1e-5  # relative update; 1e-3 is usual
@@ -28,6 +29,8 @@ class Setup:
 
     Attributes:
         normalised: Whether there is any normalisation layer.
+        rectified: Whether it has units such as ReLU, GELU or SiLU.
+        gated: Whether it has an LSTM or a GRU.
         post_norm: Whether there are transformer layers that normalise after the addition.
         unscaled_half: Whether weights are in float16 and no GradScaler keeps small gradients above zero.
         decay: Share of the weights that the weight decay takes per step, the largest of the groups.
@@ -36,6 +39,8 @@ class Setup:
     """
 
     normalised: bool = True
+    rectified: bool = False
+    gated: bool = False
     post_norm: bool = False
     unscaled_half: bool = False
     decay: float = 0.0
@@ -61,6 +66,8 @@ def read_setup(
     half = any(p.dtype == torch.float16 for p in module.parameters())
     return Setup(
         normalised=any("norm" in type(part).__name__.lower() for part in parts),
+        rectified=any(word in type(part).__name__.lower() for part in parts for word in _RECTIFIED),
+        gated=any(isinstance(part, (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)) for part in parts),
         post_norm=any(getattr(part, "norm_first", True) is False for part in parts),
         unscaled_half=half and snapshot.loss_scale is None,
         decay=max((_decay(group) for group in groups), default=0.0),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,10 +12,30 @@ import torch.distributed as dist
 from torch import nn
 
 from lightning_gradwatch.compat.distributed import ranks_agree
-from lightning_gradwatch.diagnosis import Evidence, Input, Request, diagnosed, explained, gather, inspect, read_setup
+from lightning_gradwatch.diagnosis import (
+    RESIDUAL,
+    Activation,
+    Evidence,
+    History,
+    Input,
+    Request,
+    Setup,
+    advice,
+    diagnosed,
+    explained,
+    fitting,
+    gather,
+    hidden,
+    inputs_of,
+    inspect,
+    outlier,
+    read_setup,
+    weigh,
+)
 from lightning_gradwatch.engine.probes import Probes
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.probe_reading import ProbeReading
+from lightning_gradwatch.snapshot import GradientSnapshot
 
 if TYPE_CHECKING:
     from lightning_gradwatch.engine.participant import Participant
@@ -49,6 +70,7 @@ class Investigation:
         self._asking: list[Request] = []  # those for whom the batch at hand is looked at
         self._expecting: list[Request] = []  # those for whom the last one was; its numbers may be on their way
         self._asked: dict[tuple[EventKind, int], int] = {}
+        self._histories: dict[int, History] = {}
 
     @property
     def look(self) -> ProbeReading | None:
@@ -62,7 +84,7 @@ class Investigation:
         if self._closed:
             return
         self._asking = [request for request in self._requests if request.begun < BATCHES]
-        self._looks.begin(trainer, pl_module, asked=bool(self._asking))
+        self._looks.begin(trainer, pl_module, batch, asked=bool(self._asking))
         inputs = self._inputs() if self._asking else []
         for request in self._asking:
             request.begun += 1
@@ -93,12 +115,57 @@ class Investigation:
             request.looks += 1
             request.readings.numbers.append(numbers)
 
-    def explain(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
-        """The finding with what the batch at hand tells of it; on CUDA, where the step before is judged, as it is.
+    def follow(self, record: StepRecord) -> None:
+        """Remembers of a step what may explain a later finding."""
+        if record.snapshot is not None:
+            self._history(record.where["optimizer"]).follow(record.snapshot)
 
-        Gradients are equal on all ranks, so all of them have found it and ask each other now whose batch was bad.
+    def explain(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
+        """The finding with the cause that the evidence at hand names."""
+        if event.severity is not Severity.INFO:
+            with self._looks.guard:
+                event = self._weighed(record, event)
+        return self._batch_told(record, event) if event.kind is EventKind.NONFINITE else event
+
+    def _weighed(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
+        history, evidence = self._history(event.optimizer), self._first(record)
+        optimizer = record.watch.optimizer
+        history.meet(type(optimizer).__name__, optimizer.param_groups)
+        if event.kind in _AT_ONCE and not record.lagged:
+            far = outlier(inspect(self._batch), evidence.inputs)
+            history.outlier = history.outlier if far is None else (event.step, far)
+        cause = weigh(event, evidence, history)
+        if cause is not None:
+            event = replace(event, cause=cause.text, remedies=advice(event, cause, history))
+        return replace(event, remedies=fitting(event.remedies, evidence, history))
+
+    def _history(self, optimizer: int) -> History:
+        return self._histories.setdefault(optimizer, History())
+
+    def _first(self, record: StepRecord) -> Evidence:
+        """What the first batch was, and how the model is built and trained."""
+        setup = Setup() if record.snapshot is None else self._setup(record, record.snapshot)
+        numbers = self._looks.first or {}
+        return Evidence(
+            inputs=inputs_of(numbers),
+            activations=[Activation(name, f, numbers[f"{what} {f} {name}"]) for what, f, name in hidden(list(numbers))],
+            residual=RESIDUAL in numbers,
+            first=self._looks.scales or {},
+            setup=setup,
+        )
+
+    @staticmethod
+    def _setup(record: StepRecord, snapshot: GradientSnapshot) -> Setup:
+        groups = record.watch.optimizer.param_groups
+        return read_setup(record.pl_module, snapshot, groups, _clipping(record.trainer))
+
+    def _batch_told(self, record: StepRecord, event: GradientEvent) -> GradientEvent:
+        """A gradient that is not finite, with what the batch at hand tells of it; on CUDA as it is.
+
+        There the step before is judged. Gradients are equal on all ranks, so all of them have found it and ask each
+        other now whose batch was bad.
         """
-        if event.kind is not EventKind.NONFINITE or record.lagged or record.snapshot is None:
+        if record.lagged or record.snapshot is None:
             return event
         loss = record.snapshot.loss
         single = not record.pl_module.automatic_optimization or record.trainer.accumulate_grad_batches == 1
@@ -133,11 +200,12 @@ class Investigation:
             self._requests.remove(request)
             evidence = Evidence()
             with self._looks.guard:
-                groups, module = record.watch.optimizer.param_groups, record.pl_module
-                setup = read_setup(module, now, groups, _clipping(record.trainer))
-                evidence = gather(request.readings, now, module, setup)
+                evidence = gather(request.readings, now, record.pl_module, self._setup(record, now))
             with self._looks.guard:
-                yield diagnosed(request.event, request.then, evidence, request.looks, now)
+                history = self._history(request.event.optimizer)
+                result = diagnosed(request.event, request.then, evidence, request.looks, now)
+                if result is not None:
+                    yield replace(result, remedies=fitting(result.remedies, evidence, history))
 
     def forget(self) -> None:
         """What was to be looked into is gone: the weights are other ones now."""
@@ -157,6 +225,7 @@ class Investigation:
         return {
             "looks": self._looks.state_dict(),
             "requests": [request.to_dict() for request in self._requests],
+            "histories": [[optimizer, history.state_dict()] for optimizer, history in self._histories.items()],
             "asked": [[kind.value, optimizer, step] for (kind, optimizer), step in self._asked.items()],
         }
 
@@ -165,6 +234,8 @@ class Investigation:
         self._looks.load_state_dict(state["looks"])
         self._requests = [Request.from_dict(request) for request in state["requests"]]
         self._asked = {(EventKind(kind), optimizer): step for kind, optimizer, step in state["asked"]}
+        for optimizer, history in state.get("histories", ()):
+            self._history(optimizer).load_state_dict(history)
 
     def _inputs(self) -> list[Input]:
         with self._looks.guard:

@@ -17,6 +17,7 @@ from lightning_gradwatch.compat import deepspeed, lightning
 from lightning_gradwatch.engine.deferred import Deferred
 from lightning_gradwatch.engine.step import StepRecord, StepResult, Wanted
 from lightning_gradwatch.lr.known import searches
+from lightning_gradwatch.measurement.between import Between
 from lightning_gradwatch.measurement.meter import Meter, Reading, to_host
 from lightning_gradwatch.measurement.updates import UpdateProbe
 from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot
@@ -37,6 +38,7 @@ class OptimizerState:
         is_engine: Whether DeepSpeed steps the optimizer.
         meter: Measures its gradients.
         probe: Measures its updates.
+        between: Compares what a step left with what the next one finds.
         groups: The parameters of each parameter group, as indices.
         hooked: Whether it is known when a step begins and ends; else the end of the batch ends it.
         searches: Whether it evaluates its gradients several times in one step, as far as is known.
@@ -66,6 +68,7 @@ class OptimizerState:
         unnamed = (f"parameter_{i}" for i in range(len(parameters)))
         self.meter = Meter([(self._names.get(id(p)) or next(unnamed), p) for p in parameters], self._module)
         self.probe = UpdateProbe(self.meter)
+        self.between = Between(self.meter.parameters)
         place = {id(p): i for i, p in enumerate(parameters)}
         self.groups = [
             np.array([place[id(p)] for p in group if id(p) in place], dtype=np.intp)
@@ -80,6 +83,7 @@ class OptimizerState:
     def forget(self) -> None:
         """The weights are other ones now: what was measured of them says nothing any more."""
         self.probe.clear()
+        self.between.clear()
         self._ratios: Floats | None = None
         self._weights: Floats | None = None
         self._weights_due = 0
@@ -107,6 +111,9 @@ class OptimizerState:
         if self._weights_due < 0:
             self._weights_due = WEIGHTS_EVERY - 1
             numbers["weights"] = self.meter.weight_norms()
+        since = self.between.found()
+        if since is not None:
+            numbers["between"], numbers["between_of"] = since, np.array(self.between.indices, dtype=np.float64)
         return reading, scale, numbers
 
     def snapshot(self, record: StepRecord) -> GradientSnapshot:
@@ -127,6 +134,8 @@ class OptimizerState:
             self.probe.arm(named)
         elif "sample" in requests:
             self.probe.arm(most=SAMPLE, most_bytes=SAMPLE_BYTES)
+        if self.meter.whole and not self.is_engine:
+            self.between.before(self.probe.indices)
 
     def settled(self, record: StepRecord | None, *, taken: bool) -> StepResult | None:
         """The result of a step that is over; None if there is none, or its numbers still have to travel."""
@@ -135,6 +144,7 @@ class OptimizerState:
             weights = record.numbers.get("weights")
             numbers["moved"], numbers["before"] = self.probe.measure(weights if isinstance(weights, Tensor) else None)
             numbers["measured"] = np.array(self.probe.indices, dtype=np.float64)
+            self.between.left()
         self.probe.clear()
         if record is None:
             return None
@@ -167,6 +177,7 @@ class OptimizerState:
 
     def state_dict(self) -> dict[str, Any]:
         """What decides when to look at what, and a step that is not judged yet."""
+        self.between.clear()  # no checkpoint keeps its weights, so a run that goes on must not have them either
         optional = {"ratios": self._ratios, "weights": self._weights}
         return {
             "weights_due": self._weights_due,
@@ -189,6 +200,7 @@ class OptimizerState:
 
     def _snapshot(self, numbers: Mapping[str, Any], where: dict[str, int], lr: float | None) -> GradientSnapshot:
         self._weights = numbers.get("weights", self._weights)
+        since = numbers["between"].reshape(2, -1) if "between" in numbers else None
         return GradientSnapshot(
             layout=self.meter.layout,
             norms=numbers["norms"],
@@ -199,6 +211,8 @@ class OptimizerState:
             max_abs=_single(numbers.get("max_abs")),
             loss=_single(numbers.get("loss")),
             loss_scale=_single(numbers.get("loss_scale")),
+            undone=None if since is None else self._spread(since[0], numbers["between_of"]),
+            moved_since=None if since is None else self._spread(since[1], numbers["between_of"]),
             **where,
         )
 
@@ -212,14 +226,14 @@ class OptimizerState:
     ) -> StepResult:
         moved = weights = self._ratios = None
         if "moved" in numbers:
-            moved, weights = self._spread("moved", numbers), self._spread("before", numbers)
+            moved, weights = (self._spread(numbers[what], numbers["measured"]) for what in ("moved", "before"))
             self._ratios = np.divide(moved, weights, out=np.full_like(moved, np.nan), where=weights > 0)
         return StepResult(self, snapshot, moved, weights, factor, total, scalars)
 
-    def _spread(self, name: str, numbers: dict[str, Floats]) -> Floats:
-        """[P] from what was measured of some parameters; NaN elsewhere."""
+    def _spread(self, values: Floats, of: Floats) -> Floats:
+        """[P] from the values of some parameters; NaN elsewhere."""
         full = np.full(len(self.meter.parameters), np.nan)
-        full[numbers["measured"].astype(np.intp)] = numbers[name]
+        full[of.astype(np.intp)] = values
         return full
 
     def _scales(self, trainer: Any) -> tuple[Tensor | float | None, Tensor | float | None]:

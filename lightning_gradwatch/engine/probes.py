@@ -9,7 +9,7 @@ once and ends the looking, not the training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightning_gradwatch.compat import lightning
 from lightning_gradwatch.compat.distributed import ranks_agree
-from lightning_gradwatch.diagnosis import ForwardProbe, SuppressErrors, TimeProbe, hidden
+from lightning_gradwatch.diagnosis import ForwardProbe, SuppressErrors, TimeProbe, hidden, scales, scales_of
 from lightning_gradwatch.measurement.transfer import Transfer
 from lightning_gradwatch.output.console import tell
 from lightning_gradwatch.output.failsafe import FailSafe, logger
@@ -26,6 +26,8 @@ from lightning_gradwatch.rules.probe_reading import ProbeReading
 
 TIME_EVERY = 10
 """Batches with a step between two looks at recurrent layers."""
+
+_SCALES = ("value", "excess", "target", "answer", "alike", "softmaxed", "outer", "input")
 
 
 class Probes:
@@ -35,25 +37,39 @@ class Probes:
         guard: Catches what goes wrong.
         latest: The latest that was read for the rules; None before the first.
         wanted: Whether a rule wants the units of the next batch read.
+        looked: Whether the first batch was read, or is being read.
+        first: What was read of it; None while it is not known.
+        scales: Of that, what rules are told; the same on all ranks.
     """
 
     def __init__(self) -> None:
         self.guard = SuppressErrors()
         self.latest: ProbeReading | None = None
         self.wanted = False
+        self.looked = False
+        self.first: dict[str, float] | None = None
+        self.scales: dict[str, float] | None = None
         self._failed = False
         self._agree = True  # whether all ranks look at the same batches
         self._probes: tuple[ForwardProbe, TimeProbe] | None = None
-        self._reads: set[str] = set()  # of this batch: "forward", "time"
+        self._reads: set[str] = set()  # of this batch: "forward", "units", "first", "time"
         self._sampled = -1  # step axis of the last look at recurrent layers
         self._arrival: tuple[int, list[str], Transfer] | None = None
 
-    def begin(self, trainer: Any, pl_module: nn.Module, *, asked: bool) -> None:
-        """Attaches what is to be read of this batch; `asked` for more than the rules want."""
+    def begin(self, trainer: Any, pl_module: nn.Module, batch: object, *, asked: bool) -> None:
+        """Attaches what is to be read of this batch; `asked` for more than the rules want. The first is always read."""
         forward, time = self._probes or self._prepare(trainer, pl_module)
         step = lightning.log_step(trainer)
-        if asked or self.wanted:
+        if asked or self.wanted or not self.looked:
             self._read("forward", forward)
+        if self.wanted:
+            self.wanted = False
+            self._reads.add("units")
+        if not self.looked:
+            self.looked = True
+            self._reads.add("first")
+            with self.guard:
+                forward.note(scales(batch))
         if time.layers and step % TIME_EVERY == 0 and step != self._sampled:
             self._sampled = step
             self._read("time", time)
@@ -101,18 +117,32 @@ class Probes:
         if "flat" in parts:
             shares = zip(forward.layers, parts["flat"], strict=True)
             flat = {layer: share for layer, share in shares if share == share}
-        self.latest = ProbeReading(at, fading, flat)
-        return dict(zip(names, parts["forward"], strict=True)) if "forward" in parts else None
+        now = None
+        if "scales" in parts:
+            now = {what: value for what, value in zip(_SCALES, parts["scales"], strict=True) if value == value}
+        is_first = now is not None and self.scales is None
+        self.scales = now if is_first else self.scales
+        numbers = dict(zip(names, parts["forward"], strict=True)) if "forward" in parts else None
+        self.first = numbers if is_first else self.first
+        called = forward.called(self.first) if self.first else None
+        self.latest = ProbeReading(at, fading, flat, self.scales, now, called)
+        return numbers
 
     def state_dict(self) -> dict[str, Any]:
         """What the rules are to see next. `arrive` must have been called."""
         latest = None if self.latest is None else asdict(self.latest)
-        return {"latest": latest, "wanted": self.wanted, "sampled": self._sampled}
+        kept = {"looked": self.looked, "first": self.first, "scales": self.scales}
+        return {"latest": latest, "wanted": self.wanted, "sampled": self._sampled, **kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken."""
         self.latest = None if state["latest"] is None else ProbeReading(**state["latest"])
+        if self.latest is not None and self.latest.called is not None:
+            self.latest = replace(self.latest, called=tuple(self.latest.called))
         self.wanted, self._sampled = state["wanted"], state["sampled"]
+        # What an older version trained is past its first batch.
+        self.looked, self.first = state.get("looked", True), state.get("first")
+        self.scales = state.get("scales")
 
     def _prepare(self, trainer: Any, pl_module: nn.Module) -> tuple[ForwardProbe, TimeProbe]:
         self._agree = ranks_agree(trainer)
@@ -144,10 +174,11 @@ class Probes:
             numbers = forward.take()
             names = list(numbers)
             parts["forward"] = _vector(names, numbers, device)
-            if self.wanted:
+            if "first" in reads or "units" in reads:
+                parts["scales"] = self._shared(_vector(_SCALES, scales_of(numbers, forward.fed), device))
+            if "units" in reads:
                 shares = {layer: numbers[f"flat {f} {layer}"] for what, f, layer in hidden(names) if what == "flat"}
                 parts["flat"] = self._shared(_vector(forward.layers, shares, device))
-            self.wanted = False
         self._arrival = at, names, Transfer(parts)
 
 

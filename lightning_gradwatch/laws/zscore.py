@@ -33,8 +33,8 @@ class ZScoreClip(AdaptiveLaw):
     Source: Kumar et al. 2025, arXiv 2504.02507 (ZClip), which is `ZClip`.
     We differ: logarithms, since norms are skewed and their noise is relative (0.2 % of healthy steps clipped instead of
     0.7 %); sigma is at least 0.05, and up to 4 times the mean nothing is unusual, such as the short last batch of an
-    epoch; the statistics are fed with the raw norm, winsorised on both sides, and of several unusual norms in a row only
-    with the first, instead of with clipped values; a gradient that is far off counts for next to nothing.
+    epoch; the statistics are fed with the raw norm, winsorised on both sides, and of several unusual norms in a row
+    only with the first, instead of with clipped values; a gradient that is far off counts for next to nothing.
 
     Args:
         z: Standard deviations of log(norm), above 0.

@@ -123,6 +123,11 @@ class Meter:
         norms, _ = self._whole(self._norms(reading.gradients, reading.held), reading.held)
         return norms if scale is None else norms / scale
 
+    @property
+    def whole(self) -> bool:
+        """Whether this rank holds all of each parameter, as an ordinary tensor."""
+        return self._plain
+
     def weights(self, of: Iterable[int]) -> list[Tensor]:
         """This rank's parts of the weights of some parameters, sharing their memory, without history."""
         return [self.parameters[i].detach() if self._plain else local(self.parameters[i]) for i in of]

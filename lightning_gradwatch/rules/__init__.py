@@ -20,13 +20,18 @@ from lightning_gradwatch.rules.baseline import Baseline
 from lightning_gradwatch.rules.dead import Dead
 from lightning_gradwatch.rules.depth import depth_factor, speed_spread
 from lightning_gradwatch.rules.disconnected import Disconnected
+from lightning_gradwatch.rules.diverging import Diverging
 from lightning_gradwatch.rules.exploding_depth import ExplodingDepth
 from lightning_gradwatch.rules.growth import Growth
 from lightning_gradwatch.rules.limits import AbsoluteLimits
 from lightning_gradwatch.rules.loss_history import LossHistory, Reduce
+from lightning_gradwatch.rules.misuse import Misuse
 from lightning_gradwatch.rules.nonfinite import NonFinite
 from lightning_gradwatch.rules.not_updated import NotUpdated
+from lightning_gradwatch.rules.off_scale import OffScale
+from lightning_gradwatch.rules.overwritten import Overwritten
 from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
+from lightning_gradwatch.rules.replaced import Replaced
 from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.ruleset import RuleSet
 from lightning_gradwatch.rules.saturated import Saturated
@@ -41,15 +46,20 @@ __all__ = [
     "Baseline",
     "Dead",
     "Disconnected",
+    "Diverging",
     "ExplodingDepth",
     "ExplodingInTime",
     "Growth",
     "LossHistory",
+    "Misuse",
     "NonFinite",
     "NotUpdated",
+    "OffScale",
+    "Overwritten",
     "ProbeReading",
     "ProbeRule",
     "Reduce",
+    "Replaced",
     "Rule",
     "RuleSet",
     "Saturated",
@@ -78,16 +88,23 @@ def explosion_rules(
     max_update_ratio: float = 0.5,
     ignore: Iterable[EventKind | str] = (),
     reduce: Reduce | None = None,
+    rivals: bool = False,
 ) -> RuleSet:
-    """The rules of `ExplosionDetector`, for one optimizer; its arguments, and `reduce` as in `LossHistory`."""
+    """The rules of `ExplosionDetector`, for one optimizer; its arguments, `reduce` as in `LossHistory`, and `rivals`.
+
+    The last says that there are several optimizers, one of whose progress may be the other's loss.
+    """
     losses = LossHistory(window, reduce)
     rules: dict[str, Rule] = {
         "nonfinite": NonFinite(alone=reduce is None),
         "limits": AbsoluteLimits(max_norm=max_norm, max_abs=max_abs, patience=patience),
         "spike": Spike(losses, window=window, warmup_steps=warmup_steps, factor=spike_factor, z=spike_z),
         "growth": Growth(losses, window=window, factor=growth_factor, patience=patience),
+        "diverging": Diverging(losses, window=window, rivals=rivals, patience=patience),
         "depth": ExplodingDepth(losses, patience=patience),
+        "scale": OffScale(losses, window=window, patience=patience),
         "update": UpdateTooLarge(losses, limit=max_update_ratio, patience=patience),
+        "replaced": Replaced(losses, window=window),
         "time": ExplodingInTime(losses, window=window),
     }
     return RuleSet(rules, losses, ignore)
@@ -112,6 +129,8 @@ def vanishing_rules(
     rules: dict[str, Rule] = {
         "limits": AbsoluteLimits(min_norm=min_norm, patience=patience),
         "depth": VanishingDepth(losses, window=window, ratio=depth_ratio, patience=patience),
+        "overwritten": Overwritten(losses, window=window, patience=patience),
+        "misuse": Misuse(losses, window=window),
         "stalled": Stalled(losses, window=window, ratio=stall_ratio, patience=patience),
         "dead": Dead(losses, steps=dead_steps, patience=patience),
         "disconnected": Disconnected(losses, steps=dead_steps, patience=patience),

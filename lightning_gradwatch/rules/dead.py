@@ -10,7 +10,7 @@ import numpy as np
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.culprits import news
-from lightning_gradwatch.rules.depth import Indices, layers_of
+from lightning_gradwatch.rules.depth import Indices
 from lightning_gradwatch.rules.hysteresis import Hysteresis
 from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.per_parameter import PerParameter
@@ -19,6 +19,8 @@ from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import Bools, GradientSnapshot
 
 _FROM_THE_START, _LATER = 15, 16  # rows of the remedy table
+_CLEARED = 34
+_LONE = 10  # steps of silence that a lone batch with a gradient takes back
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
 
@@ -30,7 +32,10 @@ class Dead:
 
     A single non-zero gradient starts the count again (idle experts, rare tokens), and so does a step without one
     (frozen). Steps at which everything is 0 (a hinge loss that is satisfied) are not held against single layers. They
-    are a finding of their own if as many follow each other while the loss is stuck above 0.
+    are a finding of their own if there are as many of them, with a lone other one in between at most, while the loss is
+    stuck above 0.
+
+    A matrix that is dead within a layer whose other matrices learn is named by itself.
 
     Args:
         losses: Asked once layers are dead.
@@ -55,8 +60,9 @@ class Dead:
         if total == 0:
             return self._silence(snapshot) if snapshot.present.any() else []
         self._seen += 1
-        self._silent = 0
-        self._latch.clear()
+        self._silent = max(0, self._silent - _LONE)
+        if not self._silent:
+            self._latch.clear()
         return self._count(snapshot) if self._idle or not snapshot.least else []
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,11 +83,15 @@ class Dead:
 
     def _silence(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         self._silent += 1
-        severity = _SEVERITY[self._losses.stuck()] if self._silent >= self.steps and not self._latch.worst else None
+        severity = self._how_bad() if self._silent >= self.steps and not self._latch.worst else None
         if not self._latch.passes(self._silent, severity) or severity is None:
             return []
-        row = _LATER if self._seen else _FROM_THE_START
+        row = _LATER if self._seen > _LONE else _CLEARED
         return [self._found(snapshot, severity, np.flatnonzero(snapshot.present), self._silent, row)]
+
+    def _how_bad(self) -> Severity | None:
+        never = not self._seen and self._losses.always_zero()
+        return Severity.ALARM if never else _SEVERITY[self._losses.stuck()]
 
     def _count(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         zero = snapshot.present & (snapshot.norms == 0)
@@ -97,20 +107,22 @@ class Dead:
         return [self._found(snapshot, severity, new, count, _LATER if count < self._seen else _FROM_THE_START)]
 
     def _whole_layers(self, snapshot: GradientSnapshot, dead: Bools) -> Bools:
-        """[P] the dead parameters of layers in which no matrix lives."""
+        """[P] the dead matrices, and the other dead parameters of layers in which no matrix lives."""
         if not dead.any():
             return dead
         owner, matrix, size = snapshot.layout.layer_of, snapshot.layout.matrix, len(snapshot.layout.layers)
         matrices = np.bincount(owner, weights=matrix & snapshot.present, minlength=size)
         living = snapshot.present & ~dead & (matrix | (matrices[owner] == 0))
-        whole: Bools = dead & (np.bincount(owner, weights=living, minlength=size)[owner] == 0)
+        nothing_lives = np.bincount(owner, weights=living, minlength=size)[owner] == 0
+        whole: Bools = dead & (matrix | nothing_lives)
         return whole
 
     def _found(
         self, snapshot: GradientSnapshot, severity: Severity, which: Indices, count: int, row: int
     ) -> GradientEvent:
-        layers = layers_of(snapshot, which)
-        place = f"all {len(layers)} layers" if len(layers) == len(set(snapshot.layout.layers)) else listed(layers)
+        layers = _places(snapshot, which)
+        everything = snapshot.total == 0 and len(layers) == len(snapshot.layout.layers)
+        place = f"all {len(layers)} layers" if everything else listed(layers)
         return event(
             snapshot,
             EventKind.DEAD,
@@ -121,3 +133,15 @@ class Dead:
             limit=self.steps,
             message=f"gradient exactly 0 for {count} steps in {place}\n{self._losses.line()}",
         )
+
+
+def _places(snapshot: GradientSnapshot, which: Indices) -> list[str]:
+    """The layers of some dead parameters; a matrix whose siblings live goes by its own name."""
+    layout, dead = snapshot.layout, set(which.tolist())
+    living = {
+        int(layout.layer_of[i])
+        for i in np.flatnonzero(snapshot.present & layout.matrix & (snapshot.norms > 0)).tolist()
+        if i not in dead
+    }
+    parts = [layout.names[i] if int(layout.layer_of[i]) in living else layout.layer(i) for i in which.tolist()]
+    return list(dict.fromkeys(parts))

@@ -6,13 +6,15 @@ Depth is the order of registration. M = matrices (parameters of two or more dime
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_gradwatch.rules.text import number
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
+
+_OWN_SHARE = 0.5  # of a change, in logarithms, that the gradients must make for the sentence to speak of them
 
 Indices = NDArray[np.intp]
 
@@ -70,7 +72,9 @@ def account(snapshot: GradientSnapshot, chosen: Indices, s: Floats, start: int, 
     factor = _per_layer(snapshot, source, target, max(1, len(between) - 1))
     names, norms = snapshot.layout.layers, snapshot.layer_norms
     change = float(s[end] / s[start])
-    if (factor - 1) * (change - 1) <= 0:  # the norms alone hide it: the weights differ more than the gradients
+    norm_change = float(norms[target] / norms[source])
+    # Where the weights differ more than the gradients, these alone hide it.
+    if change in (0.0, 1.0) or norm_change <= 0 or log(norm_change) / log(change) < _OWN_SHARE:
         return f"the loss responds {number(change)} times as much to {names[target]} as to {names[source]}"
     verb = "grows" if factor > 1 else "shrinks"
     ends = [f"{names[i]} ({number(norms[i])})" for i in (source, target)]

@@ -11,6 +11,7 @@ from lightning_gradwatch.rules.depth import layers_of
 from lightning_gradwatch.rules.hysteresis import Hysteresis
 from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.per_parameter import PerParameter
+from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
 from lightning_gradwatch.rules.rule import event
 from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo
@@ -19,7 +20,7 @@ _DETACHED = 18  # row of the remedy table
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
 
-class Disconnected:
+class Disconnected(ProbeRule):
     """Finds parameters that never had a gradient while others have one, and steps at which no parameter has any.
 
     One gradient at any time, even of 0, is enough to be connected: layers that are frozen later, or used now and
@@ -27,6 +28,9 @@ class Disconnected:
 
     Where nobody has a gradient, step after step, while the loss is stuck above 0, the optimizer has nothing to step
     along: the graph was lost, or the gradients were cleared before the step.
+
+    A layer that the first forward pass did not even call is a part that this model does not use: for
+    information, unless the training makes no progress.
 
     Args:
         losses: Asked once there is a finding.
@@ -41,6 +45,12 @@ class Disconnected:
         self._complete: ParameterInfo | None = None  # the layout of which all were seen
         self._nothing = 0  # steps in a row without any gradient
         self._latch = Hysteresis()
+        self._called: frozenset[str] | None = None
+
+    def learn(self, look: ProbeReading) -> None:
+        """Takes which layers were called."""
+        if self._called is None and look.called is not None:
+            self._called = frozenset(look.called)
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """Counts absences."""
@@ -53,12 +63,20 @@ class Disconnected:
 
     def state_dict(self) -> dict[str, Any]:
         """Counts by name."""
-        return {"memory": self._memory.state_dict(), "nothing": self._nothing, "latch": self._latch.state_dict()}
+        called = None if self._called is None else sorted(self._called)
+        return {
+            "memory": self._memory.state_dict(),
+            "nothing": self._nothing,
+            "latch": self._latch.state_dict(),
+            "called": called,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
         self._memory.load_state_dict(state["memory"])
         self._complete = None
+        called = state.get("called")
+        self._called = None if called is None else frozenset(called)
         self._nothing = state.get("nothing", 0)
         if "latch" in state:
             self._latch.load_state_dict(state["latch"])
@@ -75,8 +93,20 @@ class Disconnected:
             return []
         severity, new = found
         layers, count = layers_of(snapshot, new), int(without[new].max())
-        first = f"never a gradient in {count} steps in {listed(layers)}"
-        return [self._found(snapshot, severity, layers, count, first)]
+        idle = [] if self._losses.improved() is False else [layer for layer in layers if self._is_idle(layer)]
+        events = []
+        if len(idle) < len(layers):
+            cut = [layer for layer in layers if layer not in idle]
+            first = f"never a gradient in {count} steps in {listed(cut)}"
+            events.append(self._found(snapshot, severity, cut, count, first))
+        if idle:
+            first = f"never used in {count} steps: {listed(idle)}"
+            cause = "a part that the forward pass does not call"
+            events.append(self._found(snapshot, Severity.INFO, idle, count, first, cause))
+        return events
+
+    def _is_idle(self, layer: str) -> bool:
+        return self._called is not None and layer not in self._called
 
     def _without_any(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         self._nothing += 1
@@ -84,11 +114,17 @@ class Disconnected:
         if not self._latch.passes(self._nothing, severity) or severity is None:
             return []
         layers = list(snapshot.layout.layers)
-        first = f"no gradient at all for {self._nothing} steps, in none of {len(layers)} layers"
+        first = f"no gradient at all for {self._nothing} steps in {listed(layers)}"
         return [self._found(snapshot, severity, layers, self._nothing, first)]
 
     def _found(
-        self, snapshot: GradientSnapshot, severity: Severity, layers: list[str], count: int, first: str
+        self,
+        snapshot: GradientSnapshot,
+        severity: Severity,
+        layers: list[str],
+        count: int,
+        first: str,
+        cause: str | None = None,
     ) -> GradientEvent:
         return event(
             snapshot,
@@ -99,4 +135,5 @@ class Disconnected:
             value=count,
             limit=self.steps,
             message=f"{first}\n{self._losses.line()}",
+            cause=cause,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from math import isfinite, nan, sqrt
 from statistics import median, quantiles
 from typing import Any
@@ -21,6 +22,8 @@ _GOES_ON, _STAYS = 1.2, 0.8  # of the height of the jump
 _BOTTOMLESS = 100.0  # times the losses of the start
 _CONVERGED = 0.05  # of the level at the start
 _FEWEST = 3  # losses that make a median
+_BLOCKS = 6  # that make a climb
+_STEADY = 0.25  # of the least rise
 
 
 class LossHistory:
@@ -69,6 +72,27 @@ class LossHistory:
         # The first loss as well: a training that blows up in its first steps has not converged by coming down again.
         return median(now) <= _CONVERGED * min(start[0], median(start))
 
+    def at_start(self) -> bool | None:
+        """Whether the loss is still where it began: not below the first steps by 3 % and its noise; None if unknown."""
+        start, recent = self._view()
+        now = _finite(recent[-self.window :])
+        if min(len(start), len(now)) < _FEWEST or len(recent) < self.window:
+            return None
+        return not self._fell(start, now)
+
+    def always_zero(self) -> bool:
+        """Whether the loss is known, and was exactly 0 at the start as it is now: nothing was ever asked for."""
+        start, recent = self._view()
+        known = _finite(recent)
+        return bool(start and known) and not any(start) and not any(known)
+
+    def share_of_start(self) -> float | None:
+        """The loss of the last fifth of a window over the very first; None if unknown or it may be negative."""
+        start, recent = self._view()
+        now = _finite(recent[-max(_FEWEST, self.window // 5) :])
+        known = len(now) >= _FEWEST and bool(start) and start[0] > 0 and min(now) >= 0
+        return median(now) / start[0] if known else None
+
     def stuck(self) -> bool | None:
         """Whether there is neither progress nor anything left to gain; None if that is unknown."""
         improved = self.improved()
@@ -90,6 +114,28 @@ class LossHistory:
     def last(self, steps: int) -> list[float]:
         """This rank's losses of the last `steps` steps, the newest last; NaN where unknown."""
         return list(self._recent)[-steps:] if steps > 0 else []
+
+    def climb(self) -> float | None:
+        """How far the loss has climbed above its start, as a share of its level; 0 if not, None if unknown.
+
+        Medians of five blocks per window are compared. The last must lie above the start, and above the lowest, by 20 %
+        and more than noise; four of the last five steps from block to block must go up, and without the largest of them
+        it must be a rise still: so a curriculum that jumps is none.
+        """
+        start, recent = self._view()
+        size = max(_FEWEST, self.window // 5)
+        whole = len(recent) // size * size
+        parts = [_finite(recent[i : i + size]) for i in range(len(recent) - whole, len(recent), size)]
+        if len(start) < _FEWEST or len(parts) < _BLOCKS or min(map(len, parts)) < _FEWEST:
+            return None
+        levels = [median(part) for part in parts]
+        least = max(_noise(parts[0], parts[-1]), _LEAST_RISE * self._scale(start))
+        above = levels[-1] - median(start)
+        risen = min(above, levels[-1] - min(levels)) > least
+        steps = [after - before for before, after in pairwise(levels[-_BLOCKS:])]
+        ups = sum(step > 0 for step in steps) >= len(steps) - 1
+        steady = levels[-1] - levels[-_BLOCKS] - max(steps) > _STEADY * least
+        return above / self._scale(start) if risen and ups and steady else 0.0
 
     def lasting(self, steps: int) -> bool:
         """Whether a loss that jumped at the first of the last `steps` went on from there, or stays up for ten steps.

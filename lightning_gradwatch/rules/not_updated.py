@@ -18,6 +18,7 @@ from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 _LOOKS = 3  # measured steps
 _LEAST_SHARE = 1e-3
+_ROUNDING = 1e-6  # relative update; below it entries of float32 weights stay as they are
 _LEFT_OUT = 19  # row of the remedy table
 
 
@@ -26,6 +27,7 @@ class NotUpdated:
 
     The gradient meant is that of the step whose update was measured: heads that take turns have none every other step.
     One below 1e-3 of the largest is left out: its update may be lost in rounding, and the fault lies elsewhere.
+    Where nothing moves, no parameter was left out: then it is the rate, which is `Stalled`'s to say.
     The step after a non-finite one is left out, since its update may have been skipped, and steps at which the learning
     rate is 0.
 
@@ -76,6 +78,9 @@ class NotUpdated:
         looks[zero] += 1
         table[:2, ratios > 0] = 0
         self._still = bool(looks.any())
+        moving = ratios[ratios > 0]
+        if not len(moving) or np.median(moving) < _ROUNDING:
+            return []  # where nothing moves, or hardly, it is not these parameters: that is `stalled`
         lasting = (looks >= _LOOKS) & (self._steps - first + 1 >= self.steps)
         found = news(snapshot, lasting, reported, self._losses)
         if found is None:

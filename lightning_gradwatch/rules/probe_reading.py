@@ -16,11 +16,18 @@ class ProbeReading:
         fading: By recurrent layer: base-10 logarithm of the gradient at the first tenth of the time steps over that at
             the last.
         saturated: By layer: share of its tanh or sigmoid outputs with hardly any slope left. None if nobody looked.
+        first: Of the first batch, however long ago: the largest of each number of `diagnosis.losses.read_loss`, and
+            ``input``, the rms of what went into the first layer that multiplies it. None if nobody looked.
+        now: The same of this batch.
+        called: Layers that the first forward pass went through; None if nobody looked.
     """
 
     at: int
     fading: dict[str, float] = field(default_factory=dict)
     saturated: dict[str, float] | None = None
+    first: dict[str, float] | None = None
+    now: dict[str, float] | None = None
+    called: tuple[str, ...] | None = None
 
 
 class ProbeRule(ABC):

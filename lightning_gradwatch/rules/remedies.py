@@ -200,15 +200,90 @@ TABLE = {
         ("call the wrapped module", "check no_sync"),
         "TrainCheck",
     ),
+    29: Row(
+        "The learning rate is nearly 0 for a fifth of the run, or rises so slowly that nothing moves",
+        "the learning rate's schedule counts in the wrong unit",
+        (
+            'set its "interval" to "step" or "epoch", as its numbers mean',
+            "compare its length with trainer.estimated_stepping_batches",
+            "give it a floor above 0",
+        ),
+        "Lightning documentation: configure_optimizers",
+    ),
+    30: Row(
+        "The weights that a step left are not those that the next one finds",
+        "something puts the weights back, or moves them, between steps",
+        (
+            "look at what else writes to parameters: averages, hooks, loaded states",
+            "keep averaged weights in a copy of the module",
+        ),
+        "TrainCheck",
+    ),
+    31: Row(
+        "The loss climbs above its start while the gradient grows",
+        "gradients that add up since nobody clears them, a loss of the wrong sign, or a learning rate past stability",
+        (
+            "check that gradients are cleared at each step: optimizer.zero_grad()",
+            "check the sign of the loss, and of each of its terms",
+            "learning rate / 10",
+        ),
+        "PyTorch documentation; Cohen 2021",
+    ),
+    32: Row(
+        "After the first steps the loss is still worse than that of a blind guess",
+        "inputs, targets or initial outputs are not of order 1",
+        ("standardise inputs and targets", "check their units", "make the initial outputs small"),
+        "LeCun 1998; He 2015; TheDeepChecker",
+    ),
+    33: Row(
+        "The loss that is differentiated is a small part of what the loss function gave",
+        "the loss is divided once too often",
+        (
+            "take out the division: the loss function's mean has divided already",
+            "check its reduction and accumulate_grad_batches",
+        ),
+        "PyTorch documentation; TheDeepChecker",
+    ),
+    34: Row(
+        "All gradients are exactly 0 while the loss is not",
+        "gradients are cleared between the backward pass and the step, or the loss is flat: a margin, a clamp",
+        (
+            "call optimizer.zero_grad() before the backward pass, not after it",
+            "look for clamp, relu, sign or argmax in the loss",
+        ),
+        "PyTorch documentation",
+    ),
+    35: Row(
+        "A loss that takes logits gets probabilities",
+        "a softmax too many: cross_entropy takes logits",
+        ("take out the softmax in front of the loss", "or use nll_loss on log_softmax"),
+        "PyTorch documentation; UMLAUT",
+    ),
+    36: Row(
+        "Each answer is held against each target",
+        "answers and targets have shapes that broadcast",
+        ("target.view_as(answer)", "or answer.squeeze(-1)"),
+        "PyTorch documentation",
+    ),
+    37: Row(
+        "The answers are the same for all inputs of a batch",
+        "a mean, a softmax or a normalisation over the batch instead of the features, or a network that has collapsed",
+        (
+            "check the dim of each mean, softmax and normalisation",
+            "check that the input reaches the output: print net(x).std(0)",
+            "learning rate / 10, if the outputs differed at the start",
+        ),
+        "TheDeepChecker; PyTorch documentation",
+    ),
 }
 
 
 def remedies(row: int) -> tuple[Remedy, ...]:
-    """What to try for a row of the table in [1, 28], cheapest first, at most three."""
+    """What to try for a row of the table, cheapest first, at most three."""
     entry = TABLE[row]
     return tuple(Remedy(f"GW-{row:02d}", fix, entry.source) for fix in entry.fixes)
 
 
 def likely(row: int) -> str:
-    """The likely cause that a row of the table in [1, 28] names."""
+    """The likely cause that a row of the table names."""
     return TABLE[row].cause

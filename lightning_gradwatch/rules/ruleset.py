@@ -12,6 +12,7 @@ from lightning_gradwatch.rules.nonfinite import NonFinite
 from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
 from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.spike import Spike
+from lightning_gradwatch.rules.verdict import Verdicts
 from lightning_gradwatch.snapshot import GradientSnapshot
 
 Failed = Callable[[str, Exception], None]
@@ -38,6 +39,7 @@ class RuleSet:
         self.losses = losses
         self._asked = [(name, rule, isinstance(rule, NonFinite)) for name, rule in self.rules.items()]
         self._learners = [rule for rule in rules.values() if isinstance(rule, ProbeRule)]
+        self.verdicts = Verdicts()
         self._ignore = {EventKind(kind) for kind in ignore}
 
     @property
@@ -85,17 +87,18 @@ class RuleSet:
                 failed(name, error)
                 continue
             for event in found:
-                if event.kind not in self._ignore:
+                if event.kind not in self._ignore and self.verdicts.admit(name, event):
                     yield name, event
 
     def state_dict(self) -> dict[str, Any]:
         """The memory of all rules and the losses."""
         rules = {name: rule.state_dict() for name, rule in self.rules.items()}
-        return {"rules": rules, "losses": self.losses.state_dict()}
+        return {"rules": rules, "losses": self.losses.state_dict(), "verdicts": self.verdicts.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken; a rule that was not there then starts afresh."""
         self.losses.load_state_dict(state["losses"])
+        self.verdicts.load_state_dict(state.get("verdicts", {}))
         for name, rule in self.rules.items():
             if name in state["rules"]:
                 rule.load_state_dict(state["rules"][name])

@@ -136,7 +136,8 @@ def gains(snapshot: GradientSnapshot) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     if snapshot.weight_norms is None:
         return found
-    for i in np.flatnonzero(snapshot.layout.matrix & np.isfinite(snapshot.weight_norms)):
+    filled = snapshot.layout.matrix & (snapshot.layout.numel > 0)
+    for i in np.flatnonzero(filled & np.isfinite(snapshot.weight_norms)):
         layer, norm = snapshot.layout.layer(int(i)), float(snapshot.weight_norms[i])
         gain = norm / sqrt(snapshot.layout.shapes[i][0])
         found[layer] = max((gain, norm / sqrt(snapshot.layout.numel[i])), found.get(layer, (0.0, 0.0)))

@@ -17,6 +17,7 @@ from lightning_gradwatch.snapshot import GradientSnapshot
 _FEWEST = 3  # norms before which nothing is known
 _MANY = 3  # spikes within the window that no longer are single outliers
 _HUGE = 1e4  # times the usual norm, now and at the start: no batch does that to a sound run
+_MOVED = 0.1  # of the usual loss
 _START = 10  # norms that make the level at the start
 _ISOLATED, _REPEATED, _SHIFT = 8, 9, 27  # rows of the remedy table
 
@@ -26,7 +27,8 @@ class Spike:
 
     The limit is the largest of `factor` times the median, `z` robust standard deviations of the log norm above it,
     and the level that one step in ten of the whole run has reached. Before `warmup_steps` norms are known it is the
-    median times ``factor**2``, from the third norm on. Five spikes in a row are a new level (`level_shift`).
+    median times ``factor**2``, from the third norm on, and from there it falls to `factor` within the window. Five
+    spikes in a row are a new level (`level_shift`).
 
     Args:
         losses: Asked when spikes repeat: a loss that rises and does not come down again makes an alarm of it.
@@ -97,10 +99,17 @@ class Spike:
         self._in_a_row, self._lr = state["in_a_row"], state["lr"]
 
     def _floor(self) -> float:
-        if self.baseline.count < _FEWEST:
-            return inf
-        early = self.baseline.count < self.warmup_steps
-        return (self.factor**2 if early else self.factor) * self.baseline.median
+        known = self.baseline
+        return inf if known.count < _FEWEST else self._times() * known.median
+
+    def _times(self) -> float:
+        """Times the median: the less is known, the more it takes. From ``factor**2`` down to `factor` at a window."""
+        known, whole = self.baseline.count, self.baseline.window
+        if known >= whole:
+            return self.factor
+        if known < self.warmup_steps:
+            return self.factor**2
+        return float(self.factor ** (1 + (whole - known) / max(whole - self.warmup_steps, 1)))
 
     def _limit(self) -> tuple[float, str]:
         """The limit and where it comes from."""
@@ -109,7 +118,7 @@ class Spike:
         if known.count < self.warmup_steps:
             return floor, f"{number(self.factor**2)}x the median of the first {steps}"
         return max(
-            (floor, f"{number(self.factor)}x the median of {steps}"),
+            (floor, f"{number(self._times())}x the median of {steps}"),
             (known.median * exp(self.z * known.spread), f"{number(self.z)} deviations above the median of {steps}"),
             (known.q90, "reached by one step in ten so far"),
             key=lambda bound: bound[0],
@@ -140,7 +149,9 @@ class Spike:
         signs = [] if jump is None else [f"loss {number(jump[0])} -> {number(jump[1])}"]
         if lr is not None and before is not None:
             signs.append("learning rate " + ("rising" if lr > before else "steady"))
-        return "outlier batch" + (f" ({', '.join(signs)})" if signs else "")
+        moved = jump is None or abs(jump[1] - jump[0]) > _MOVED * abs(jump[0])
+        what = "outlier batch" if moved else "cause unknown: the gradient jumped, the loss did not"
+        return what + (f" ({', '.join(signs)})" if signs else "")
 
     def _level_shift(self, snapshot: GradientSnapshot, limit: float) -> GradientEvent:
         former = self.baseline.median

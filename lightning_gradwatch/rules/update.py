@@ -24,7 +24,8 @@ _CLEAR = 0.2  # of the limit
 _TINY = 0.01  # of the norm that usual initialisations give
 _PAST = 50  # steps after which a measurement says nothing any more
 _GRACE = 10  # steps for weights that start at about 0 to find their size
-_RATE, _DATA = 5, 6  # rows of the remedy table
+_RATE = 5  # row of the remedy table
+_EITHER = "the learning rate is too high, or inputs or targets are not normalised"
 _FIRST_STEPS = 3
 
 
@@ -133,9 +134,10 @@ class UpdateTooLarge:
             snapshot,
             EventKind.UPDATE_TOO_LARGE,
             severity,
-            _DATA if hard and snapshot.step <= _FIRST_STEPS else _RATE,
+            _RATE,
             layers=layers_of(snapshot, worst),
             value=ratios[worst[0]],
             limit=self.limit,
             message=f"{first}\nwhere: {places} ({len(worst)} of {matrices} matrices)\n{self._losses.line()}",
+            cause=_EITHER if hard and snapshot.step <= _FIRST_STEPS else None,
         )

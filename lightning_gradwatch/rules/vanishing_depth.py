@@ -24,6 +24,10 @@ _FALLS = 0.8  # rank correlation of s with depth: a profile that falls layer by 
 _SINGLE = 0.5  # of the whole fall, in logarithms
 _FEWEST = 6  # matrices that make such a profile
 _DOUBTLESS = 10.0  # times the ratio, for such a profile
+_MEASURED = 1e-30  # tells a measured 0 from none
+_FEWEST_KNOWN = 0.5  # of the starved
+_AT_REST = 1e-5  # relative update; 1e-3 is usual
+_SLOWER = 1e-3  # of the fastest
 _SMALL = 1  # row of the remedy table
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
@@ -35,6 +39,10 @@ class VanishingDepth:
     the input layer by layer, as a product of small factors does. A matrix is starved if that is so in most of the
     recent looks, which for a steady net is a statement on the median of s / max s. At least a fifth of the matrices
     must be. Clears at three times the limit.
+
+    Progress makes a warning of the alarm where the starved matrices hardly move, below 1e-5 of their norm per step and
+    1e-3 of what the fastest does: what others learn does not help those. An optimizer that moves them all the same,
+    however small their gradient, is no reason to worry while the loss falls.
 
     Args:
         losses: Asked while the condition holds: progress, or a loss near 0, means that nothing is wrong.
@@ -50,6 +58,7 @@ class VanishingDepth:
         self._latch = Hysteresis(patience)
         self._shares = PerParameter(2)  # of the recent looks: below the ratio, below three times the ratio
         self._steps = 0
+        self._moves = PerParameter(1)  # latest relative update; 0 where not measured
         self._low = False  # whether any share is above 0
         self._limit = ratio  # of the latest look
 
@@ -58,6 +67,9 @@ class VanishingDepth:
         if usable(snapshot) is None:
             return []
         self._steps += 1
+        if self._low and snapshot.update_ratios is not None:
+            known = np.isfinite(snapshot.update_ratios)
+            self._moves.align(snapshot.layout)[0, known] = snapshot.update_ratios[known] + _MEASURED
         return self._look(snapshot) if self._steps % max(1, self.window // _LOOKS) == 0 else []
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,6 +78,7 @@ class VanishingDepth:
             "steps": self._steps,
             "low": self._low,
             "shares": self._shares.state_dict(),
+            "moves": self._moves.state_dict(),
             "latch": self._latch.state_dict(),
         }
 
@@ -73,6 +86,8 @@ class VanishingDepth:
         """Continue exactly where `state` was taken."""
         self._steps, self._low = state["steps"], state["low"]
         self._shares.load_state_dict(state["shares"])
+        if "moves" in state:
+            self._moves.load_state_dict(state["moves"])
         self._latch.load_state_dict(state["latch"])
 
     def _look(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
@@ -94,9 +109,21 @@ class VanishingDepth:
         if self._steps < 2 * self.window or not starved.mean() >= _MATRICES or self._latch.worst:
             return []
         severity = _SEVERITY[self._losses.stuck()]
+        if severity is None and not self._losses.converged() and self._rest(snapshot, chosen[starved]):
+            severity = Severity.WARNING
         if not self._latch.passes(self._steps, severity) or severity is None:
             return []
         return [self._found(snapshot, severity, chosen, s, starved)]
+
+    def _rest(self, snapshot: GradientSnapshot, starved: Indices) -> bool:
+        """Whether the starved matrices, the first of all among them, hardly move while others do."""
+        moves = self._moves.align(snapshot.layout)[0]
+        known = moves[starved] > 0
+        first = int(np.flatnonzero(snapshot.layout.matrix & snapshot.present)[0])
+        if first not in starved or np.count_nonzero(known) < _FEWEST_KNOWN * len(starved):
+            return False
+        typical = float(np.median(moves[starved][known]))
+        return typical < _AT_REST and typical < _SLOWER * float(moves.max())
 
     def _found(
         self, snapshot: GradientSnapshot, severity: Severity, chosen: Indices, s: Floats, starved: Bools

@@ -198,14 +198,25 @@ def test_the_result_is_for_information_and_of_the_same_kind():
         "units: 100 % of the ReLUs silent after b",
         "net: no normalisation layer, no residual path",
     ]
-    nothing = diagnosed(dead, [], Evidence(), 3, NOW)
-    assert (nothing.layers, nothing.remedies) == (("a",), remedies(16))
-    assert nothing.cause == "the loss (nothing that was seen speaks for another cause)"
+
+
+def test_what_adds_nothing_is_not_told():
+    silent = Evidence(activations=[Activation("b", "relu", 1.0)], setup=BARE)
+    dead = event(EventKind.DEAD, 16)
+    assert diagnosed(dead, [], Evidence(), 3, NOW) is None
+    told = diagnosed(dead, [], silent, 3, NOW)
+    assert diagnosed(replace(dead, cause=told.cause), [], silent, 3, NOW) is None
+
+
+def test_weights_that_are_not_finite_any_more_blame_nobody():
+    ruined = replace(NOW, weight_norms=np.array([np.nan]))
+    passes_on = Evidence(scales=[Scale("a", 1.0, np.nan)])
+    assert diagnosed(event(EventKind.NONFINITE, 10), [], passes_on, 3, NOW) is not None
+    assert diagnosed(event(EventKind.NONFINITE, 10), [], passes_on, 3, ruined) is None
 
 
 def test_the_batch_of_a_spike_is_held_against_those_that_followed():
     then = [Input("batch[0]", 0, 0, 200.0, 900.0)]
     told = diagnosed(event(EventKind.SPIKE, 8), then, Evidence(inputs=[SOUND]), 3, NOW)
     assert told.cause == "an outlier batch: batch[0] of batch 41 has 200 times the rms of those that followed"
-    unchanged = diagnosed(event(EventKind.SPIKE, 8), [SOUND], Evidence(inputs=[SOUND]), 3, NOW)
-    assert unchanged.cause == "the loss (nothing that was seen speaks for another cause)"
+    assert diagnosed(event(EventKind.SPIKE, 8), [SOUND], Evidence(inputs=[SOUND]), 3, NOW) is None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lightning_gradwatch.rules import Dead, Disconnected, LossHistory, NotUpdated, RuleSet
+from lightning_gradwatch.rules.probe_reading import ProbeReading
 from lightning_gradwatch.snapshot import ParameterInfo
 
 FLAT = [2.3] * 200
@@ -50,10 +51,17 @@ class TestDead:
     def test_a_step_without_a_gradient_starts_the_count_again(self, lab):
         assert played(lab, Dead, lambda i: [None if i % 50 == 49 else 0.0, 1.0], FLAT) == []
 
-    def test_a_layer_lives_as_long_as_one_of_its_matrices_does(self, lab):
+    def test_a_matrix_whose_sibling_lives_is_named_by_itself(self, lab):
         layout = ParameterInfo(("a.ih", "a.hh", "a.bias", "b.weight"), ((2, 2), (2, 2), (2,), (2, 2)))
-        assert played(lab, Dead, lambda i: [1.0, 0.0, 0.0, 1.0], FLAT, layout) == []
-        assert len(played(lab, Dead, lambda i: [0.0, 0.0, 0.0, 1.0], FLAT, layout)) == 1
+        (event,) = played(lab, Dead, lambda i: [1.0, 0.0, 0.0, 1.0], FLAT, layout)
+        assert (event.layers, event.severity) == (("a.hh",), "warning")
+        (event,) = played(lab, Dead, lambda i: [0.0, 0.0, 0.0, 1.0], FLAT, layout)
+        assert event.layers == ("a",)
+
+    def test_a_lone_batch_with_a_gradient_does_not_hide_a_dead_whole(self, lab):
+        (event,) = played(lab, Dead, lambda i: [float(i % 30 == 29)] * 3, FLAT)
+        assert "in all 3 layers" in event.message
+        assert played(lab, Dead, lambda i: [float(i % 5 == 4)] * 3, FLAT) == []
 
     def test_a_bias_above_zero_inputs_keeps_no_layer_alive(self, lab):
         layout = ParameterInfo(("a.weight", "a.bias", "b.weight"), ((2, 2), (2,), (2, 2)))
@@ -110,8 +118,20 @@ class TestDisconnected:
     def test_no_gradient_at_all_is_an_alarm_while_the_loss_is_stuck(self, lab):
         (event,) = played(lab, Disconnected, lambda i: [None, None], FLAT)
         assert (event.severity, event.step, event.layers) == ("alarm", 49, ("net.0", "net.1"))
-        assert event.message.splitlines()[0] == "no gradient at all for 50 steps, in none of 2 layers"
+        assert event.message.splitlines()[0] == "no gradient at all for 50 steps in net.0, net.1"
         assert [e.severity for e in played(lab, Disconnected, lambda i: [None], [None] * 200)] == ["warning"]
+
+    def test_a_part_that_the_forward_pass_never_calls_is_for_information(self, lab):
+        history = LossHistory()
+        rule = Disconnected(history)
+        rules = RuleSet({"rule": rule}, history)
+        rules.learn(ProbeReading(1, called=("net.0", "net.1")))
+        steps = [lab.snapshot(lab.stack(4), [1.0, 1.0, None, None], step=i, loss=FALLING[i]) for i in range(60)]
+        (event,) = lab.play(rules, steps)
+        assert (event.severity, event.layers) == ("info", ("net.2", "net.3"))
+        again = Disconnected(history)
+        again.load_state_dict(lab.through_checkpoint(rule.state_dict()))
+        assert again.state_dict() == rule.state_dict()
 
     def test_no_gradient_at_all_is_fine_now_and_then_or_while_others_learn(self, lab):
         assert played(lab, Disconnected, lambda i: [1.0 if i % 50 == 49 else None], FLAT) == []

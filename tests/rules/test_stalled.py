@@ -29,7 +29,7 @@ def test_tiny_updates_without_progress_are_one_alarm(lab):
     (event,) = played(lab, TINY, FLAT)
     assert (event.kind, event.severity, event.step) == ("stalled", "alarm", 99)
     assert event.message.splitlines() == [
-        "weights move by 1e-8 of their norm, limit 1e-6 (median of 3)",
+        "weights move by 1e-8 of their norm, limit 1e-6 (20 looks)",
         "loss: no progress in 50 steps (2.3 -> 2.3)",
     ]
 
@@ -49,13 +49,50 @@ def test_progress_and_a_converged_loss_are_fine(lab, losses):
 
 def test_a_warm_up_is_waited_for(lab):
     rising = [1e-9 * i for i in range(1, 301)]
-    assert played(lab, TINY, FLAT, rising) == []
+    assert played(lab, TINY, FLAT[:199], rising[:199]) == []
     assert played(lab, TINY, FLAT, rising[:120] + [1.2e-7] * 180)[0].step == 119 + 50
 
 
+def test_a_warm_up_that_moves_nothing_in_four_windows_is_a_warning_that_names_the_schedule(lab):
+    (event,) = played(lab, TINY, FLAT, [1e-9 * i for i in range(1, 301)])
+    assert (event.severity, event.step) == ("warning", 199)
+    assert "the learning rate is still rising, and 2e-7 after 200 steps" in event.cause
+
+
+@pytest.mark.parametrize("low", [0.0, 5e-8])
+def test_a_rate_that_fell_to_nearly_0_is_named_with_its_step(lab, low):
+    (event,) = played(lab, 1e-3, FLAT, [1e-3] * 10 + [low] * 290)
+    assert (event.kind, event.severity, event.step) == ("stalled", "alarm", 59)
+    fall = "to 0" if low == 0 else "to 5e-5 of its peak 1e-3"
+    assert event.cause == f"the learning rate's schedule: the learning rate fell {fall} at step 10"
+
+
+def test_a_schedule_may_end_at_0(lab):
+    assert played(lab, 1e-3, FLAT, [1e-3] * 250 + [0.0] * 50) == []
+
+
+def test_updates_of_a_few_millionths_count_while_the_loss_is_at_its_start(lab):
+    assert [event.kind for event in played(lab, 5e-6, FLAT)] == ["stalled"]
+    assert played(lab, 5e-6, [2.3] * 20 + [1.2] * 280) == []
+
+
+def test_a_few_measured_parameters_of_many_prove_nothing(lab):
+    one = [1e-9] + [math.nan] * 99
+    history = LossHistory()
+    rules = RuleSet({"stalled": Stalled(history)}, history)
+    steps = [
+        lab.snapshot(lab.stack(100), 1.0, updates=one if i % 50 == 0 else None, step=i, loss=2.3) for i in range(300)
+    ]
+    assert lab.play(rules, steps) == []
+
+
 def test_the_low_end_of_a_schedule_is_meant(lab):
-    assert played(lab, TINY, FLAT, [1e-3] * 60 + [2.9e-4] * 240) == []
-    assert len(played(lab, TINY, FLAT, [1e-3] * 60 + [3.1e-4] * 240)) == 1
+    def lower(i):
+        return [1e-3] * 3 if i < 60 else TINY
+
+    assert played(lab, lower, FLAT, [1e-3] * 60 + [2.9e-4] * 240) == []
+    assert len(played(lab, lower, FLAT, [1e-3] * 60 + [3.1e-4] * 240)) == 1
+    assert len(played(lab, TINY, FLAT, [1e-3] * 60 + [2.9e-4] * 240)) == 1  # where the highest moved nothing either
 
 
 def test_a_cycle_of_learning_rates_is_fine(lab):
@@ -78,8 +115,8 @@ def test_it_is_told_again_only_after_it_moved(lab):
     def pause(middle):
         return lambda i: [middle] * 3 if i == 150 else TINY
 
-    assert len(played(lab, pause(2e-6), FLAT)) == 1
-    assert len(played(lab, pause(4e-6), FLAT)) == 2
+    assert len(played(lab, pause(2e-5), FLAT)) == 1
+    assert len(played(lab, pause(4e-5), FLAT)) == 2
 
 
 def test_patience_waits_further_steps(lab):
