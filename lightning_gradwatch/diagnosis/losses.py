@@ -65,7 +65,7 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
         excess = value / spread.abs().mean().clamp(min=1e-30)
     known = torch.where(spread.abs().amax() > 0, excess, torch.nan)  # all targets the same: nobody needs to guess
     return {
-        "value": value,
+        **found,
         "excess": known,
         "target": target.square().mean().sqrt(),
         "answer": answer.square().mean().sqrt(),
