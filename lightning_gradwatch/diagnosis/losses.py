@@ -56,7 +56,7 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
         return {**found, "excess": value / log(2)}
     sizes = zip_longest(reversed(answer.shape), reversed(target.shape), fillvalue=1)
     outer = prod(max(size) for size in sizes) > max(answer.numel(), target.numel())
-    found["outer"] = value.new_tensor(float(outer))
+    found["outer"] = value.new_full((), float(outer))
     target = target.float()
     spread = target - target.mean()
     if function == "mse_loss":
@@ -75,7 +75,7 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
 def _alike(answer: Tensor) -> Tensor:
     """NaN where there is nothing to compare."""
     if answer.dim() == 0 or answer.shape[0] < _FEW:
-        return answer.new_tensor(torch.nan)
+        return answer.new_full((), torch.nan)
     size = answer.square().mean().sqrt()
     apart = (answer - answer.mean(0, keepdim=True)).square().mean().sqrt()
     return torch.where(size > 0, apart / size, torch.nan)
