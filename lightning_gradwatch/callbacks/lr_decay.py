@@ -148,7 +148,9 @@ class LRDecay(GradientCallback):
         lines = []
         for watch in watches:
             name, groups = type(watch.optimizer).__name__, watch.optimizer.param_groups
-            if not all(obeys_rate(watch.optimizer, group) for group in groups):
+            if not watch.hooked:
+                lines.append(f"{name} does not tell when it steps: LRDecay leaves its learning rate alone")
+            elif not all(obeys_rate(watch.optimizer, group) for group in groups):
                 lines.append(f"{name} finds its learning rate by itself: LRDecay leaves it alone")
             elif self._limit is not None and self._limit_of(watch, self._limit).is_due:
                 lines.append(f"{name} is not known: its rate is limited only once its first updates have been measured")
@@ -227,7 +229,9 @@ class LRDecay(GradientCallback):
         lowered = limited * self._scale(index).back_off.scale
         if result.skipped or lowered >= 1.0 or scale >= 1.0:
             return
-        sound = self._sound.get(index) if limited < 1.0 else None
+        rate = lightning.learning_rate(result.watch.optimizer)
+        backed_off = None if rate is None else rate * lowered
+        sound = self._sound.get(index) if limited < 1.0 else backed_off
         self.intervene(result, "rate_lowered", Touch(lowered, sound=sound))
 
     @override
@@ -249,7 +253,7 @@ class LRDecay(GradientCallback):
         """[G] the whole multiplier of each group's rate."""
         scale, groups = self._scale(watch.index).value, watch.optimizer.param_groups
         limited = self._limited.get(watch.index) or [1.0] * len(groups)
-        obeys = all(obeys_rate(watch.optimizer, group) for group in groups)
+        obeys = watch.hooked and all(obeys_rate(watch.optimizer, group) for group in groups)
         return [scale * own for own in limited] if obeys else [1.0] * len(groups)
 
     def _limit_of(self, watch: Watched, limit: float) -> UpdateLimit:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -52,10 +53,12 @@ class OptimizerHooks(OptimizerState):
         if hasattr(inner, "register_step_post_hook"):
             # DeepSpeed steps its inner optimizer once for each group: there the end of the batch ends the step.
             over = self.leave if self.is_engine else self._taken
-            self._handles = [
-                inner.register_step_pre_hook(lambda *_: self._begin()),
-                inner.register_step_post_hook(lambda *_: over()),
-            ]
+            with contextlib.suppress(TypeError):  # a wrapper that has plain dictionaries in the place of torch's
+                self._handles = [
+                    inner.register_step_pre_hook(lambda *_: self._begin()),
+                    inner.register_step_post_hook(lambda *_: over()),
+                ]
+            self.hooked = bool(self._handles)
 
     @property
     def moved_unseen(self) -> bool:

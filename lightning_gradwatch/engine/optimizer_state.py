@@ -40,6 +40,7 @@ class OptimizerState:
         probe: Measures its updates.
         between: Compares what a step left with what the next one finds.
         groups: The parameters of each parameter group, as indices.
+        hooked: Whether it is known when a step begins and ends; else the end of the batch ends it.
         searches: Whether it evaluates its gradients several times in one step, as far as is known.
         pending: The step before, where its numbers are still on their way to the host.
     """
@@ -48,6 +49,7 @@ class OptimizerState:
         self.optimizer, self.index = optimizer, index
         self.is_engine = deepspeed.is_engine(optimizer)
         self.searches = searches(optimizer)
+        self.hooked = False
         self._names, self._module = names, module
         self.pending: Deferred | None = None
         self.renew()

@@ -48,6 +48,7 @@ class Watched(Protocol):
     optimizer: Optimizer
     index: int
     is_engine: bool
+    hooked: bool
     meter: Meter
     groups: list[NDArray[np.intp]]
 

@@ -16,12 +16,13 @@ from lightning_gradwatch.arguments import fraction, optional, positive, whole_nu
 from lightning_gradwatch.laws.adaptive import USUAL_FACTOR, WARMUP_FACTOR, AdaptiveLaw, lower_median, saved_norms
 
 _SIGMA_FLOOR = 0.05  # of log(norm): constant norms must not make a change of 1e-5 a spike
+_LEAST_REACH = math.log(USUAL_FACTOR)  # of log(norm): the short last batch of an epoch is no reason to clip
 _FAR = 100.0  # times the limit: no sample of what was usual any more, so that its direction says nothing either
 _LOG_MAX = math.log(sys.float_info.max)
 
 
 class ZScoreClip(AdaptiveLaw):
-    """Limits the norm to what is usual: `z` standard deviations above the mean, both of log(norm).
+    """Limits the norm to what is usual: `z` standard deviations above the mean, both of log(norm), or 4 times the mean.
 
     A norm beyond the limit is taken back further the further out it is, towards the mean: at z_t standard deviations it
     becomes ``exp(mean + z**2 / z_t * sigma)``, which is the limit itself at ``z_t = z``. Beyond 100 times the limit
@@ -31,9 +32,9 @@ class ZScoreClip(AdaptiveLaw):
 
     Source: Kumar et al. 2025, arXiv 2504.02507 (ZClip), which is `ZClip`.
     We differ: logarithms, since norms are skewed and their noise is relative (0.2 % of healthy steps clipped instead of
-    0.7 %); sigma is at least 0.05; the statistics are fed with the raw norm, winsorised on both sides, and of several
-    unusual norms in a row only with the first, instead of with clipped values; a gradient that is far off counts for
-    next to nothing.
+    0.7 %); sigma is at least 0.05, and up to 4 times the mean nothing is unusual, such as the short last batch of an
+    epoch; the statistics are fed with the raw norm, winsorised on both sides, and of several unusual norms in a row
+    only with the first, instead of with clipped values; a gradient that is far off counts for next to nothing.
 
     Args:
         z: Standard deviations of log(norm), above 0.
@@ -93,7 +94,7 @@ class ZScoreClip(AdaptiveLaw):
         if self._warmup is None:
             self._spread = self._z * max(math.sqrt(self._var), _SIGMA_FLOOR)
             self._low = math.exp(self._mean - self._spread)
-            self._high = math.exp(min(self._mean + self._spread, _LOG_MAX))
+            self._high = math.exp(min(self._mean + max(self._spread, _LEAST_REACH), _LOG_MAX))
         elif self._warmup:
             self._high = WARMUP_FACTOR * lower_median(self._warmup)
 

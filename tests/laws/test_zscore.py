@@ -16,25 +16,25 @@ def taught(law, norms):
 
 
 def test_after_the_warmup_the_limit_is_z_sigma_above_the_mean_of_the_logarithms():
-    norms = [math.exp(x) for x in (0.0, 0.2, 0.4, 0.6)]  # mean 0.3, population variance 0.05
-    law = taught(ZScoreClip(z=2.0, warmup_steps=4), norms)
-    assert law.limit() == pytest.approx(math.exp(0.3 + 2 * math.sqrt(0.05)))
+    norms = [math.exp(x) for x in (0.0, 0.6, 1.2, 1.8)]  # mean 0.9, population variance 0.45
+    law = taught(ZScoreClip(z=3.0, warmup_steps=4), norms)
+    assert law.limit() == pytest.approx(math.exp(0.9 + 3 * math.sqrt(0.45)))
 
 
 def test_each_further_norm_moves_mean_and_variance():
-    law = taught(ZScoreClip(z=2.0, alpha=0.9, warmup_steps=4), [math.exp(x) for x in (0.0, 0.2, 0.4, 0.6)])
-    law.update(math.exp(0.5))  # 0.2 above the mean
-    mean, var = 0.3 + 0.1 * 0.2, 0.9 * (0.05 + 0.1 * 0.2**2)
-    assert law.limit() == pytest.approx(math.exp(mean + 2 * math.sqrt(var)))
+    law = taught(ZScoreClip(z=3.0, alpha=0.9, warmup_steps=4), [math.exp(x) for x in (0.0, 0.6, 1.2, 1.8)])
+    law.update(math.exp(1.5))  # 0.6 above the mean
+    mean, var = 0.9 + 0.1 * 0.6, 0.9 * (0.45 + 0.1 * 0.6**2)
+    assert law.limit() == pytest.approx(math.exp(mean + 3 * math.sqrt(var)))
 
 
 @pytest.mark.parametrize("norm", [1e6, 1e-6])
 def test_an_unusual_norm_counts_as_the_last_usual_one(norm):
-    law = taught(ZScoreClip(z=2.0, alpha=0.9, warmup_steps=4), [math.exp(x) for x in (0.0, 0.2, 0.4, 0.6)])
+    law = taught(ZScoreClip(z=3.0, alpha=0.9, warmup_steps=4), [math.exp(x) for x in (0.0, 0.6, 1.2, 1.8)])
     law.update(norm)
-    step = math.copysign(2 * math.sqrt(0.05), math.log(norm))
-    mean, var = 0.3 + 0.1 * step, 0.9 * (0.05 + 0.1 * step**2)
-    assert law.limit() == pytest.approx(math.exp(mean + 2 * math.sqrt(var)))
+    step = math.copysign(3 * math.sqrt(0.45), math.log(norm))
+    mean, var = 0.9 + 0.1 * step, 0.9 * (0.45 + 0.1 * step**2)
+    assert law.limit() == pytest.approx(math.exp(mean + 3 * math.sqrt(var)))
 
 
 def test_of_unusual_norms_in_a_row_only_the_first_is_learned():
@@ -43,15 +43,17 @@ def test_of_unusual_norms_in_a_row_only_the_first_is_learned():
     assert once.limit() == often.limit()
 
 
-def test_constant_norms_leave_a_band_of_five_percent_per_sigma():
-    assert taught(ZScoreClip(z=3.0), [2.0] * 60).limit() == pytest.approx(2 * math.exp(0.15))
+@pytest.mark.parametrize("norms", [[2.0] * 60, [2.0, 2.2, 1.8] * 30], ids=["constant", "quiet"])
+def test_up_to_four_times_the_mean_nothing_is_unusual(norms):
+    assert taught(ZScoreClip(z=3.0), norms).limit() == pytest.approx(4 * 2, rel=0.02)
 
 
 def test_a_spike_is_taken_back_the_further_the_further_out_it_is():
-    law = taught(ZScoreClip(z=3.0), [1.0] * 60)  # mean 0, sigma 0.05
-    for z in (3.5, 6.0, 90.0):
-        norm = torch.tensor(math.exp(0.05 * z))
-        assert law.factor(norm) * norm == pytest.approx(math.exp(9 / z * 0.05), rel=1e-5)
+    law = taught(ZScoreClip(z=3.0, warmup_steps=4), [math.exp(x) for x in (0.0, 0.6, 1.2, 1.8)])
+    sigma = math.sqrt(0.45)
+    for z in (3.5, 6.0, 9.0):
+        norm = torch.tensor(math.exp(0.9 + sigma * z))
+        assert law.factor(norm) * norm == pytest.approx(math.exp(0.9 + 9 / z * sigma), rel=1e-5)
 
 
 def test_of_a_gradient_that_is_far_off_next_to_nothing_is_left():
