@@ -67,7 +67,7 @@ def test_large_initial_weights_come_before_both():
 def test_a_batch_unlike_the_first_comes_before_all():
     known = history(SGD, 0.2)
     known.outlier = (4, "batch[0] has 1e3 times the rms of the first batch")
-    assert weigh(told(), SOUND, known).text.startswith("an outlier batch at step 4: batch[0]")
+    assert weigh(told(), SOUND, known).text.startswith("outlier batch: batch[0]")
     assert weigh(told(at=25), SOUND, known) is None  # too long ago
 
 
