@@ -89,7 +89,7 @@ def scales_of(numbers: Mapping[str, Tensor], fed: Collection[str]) -> dict[str, 
         fed: The layers that multiply what goes into them.
     """
     found = {}
-    for what in ("value", "excess", "target", "answer", "alike", "softmaxed", "outer"):
+    for what in ("value", "excess", "target", "answer", "alike", "softmaxed", "outer", "apart"):
         values = [number.float() for name, number in numbers.items() if name.startswith(f"{what} ")]
         if values:
             found[what] = torch.stack(values).amax()

@@ -11,12 +11,11 @@ from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.hysteresis import Hysteresis
 from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.rate_course import RateCourse
-from lightning_gradwatch.rules.rule import event, usable
+from lightning_gradwatch.rules.rule import event, telling, usable
 from lightning_gradwatch.rules.text import number
-from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot
+from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 _LOOKS = 3  # measured steps
-_TINY = 0.01  # of the norm that usual initialisations give
 _FEWEST = 0.1  # of them, that must have been measured by then
 _KEPT = 20  # looks whose measurements count
 _AT_START = 10.0  # times the ratio, for a loss that is still where it began
@@ -68,7 +67,7 @@ class Stalled:
             return idle
         if not (ratios < 3 * _AT_START * self.ratio).any():
             return idle + self._moving()
-        tell = _telling(snapshot)
+        tell = telling(snapshot)
         ratios = ratios[tell & (ratios >= 0) & (snapshot.norms > 0)]
         return idle + (self._look(snapshot, ratios, int(np.count_nonzero(tell))) if len(ratios) else [])
 
@@ -174,15 +173,3 @@ class Stalled:
             message=f"{first} {looks}\n{self._losses.line()}",
             cause=f"the learning rate's schedule: {line}" if self.course.rising else None,
         )
-
-
-def _telling(snapshot: GradientSnapshot) -> Bools:
-    """[P] whose relative update tells how fast a training is: matrices of usual size; all where there are none.
-
-    A bias or a matrix that started at 0 moves by a large share of itself, however small the step.
-    """
-    tell = snapshot.layout.matrix
-    if snapshot.weight_norms is not None:
-        usual = np.array([shape[0] if shape else 1 for shape in snapshot.layout.shapes]) ** 0.5
-        tell = tell & (snapshot.weight_norms > _TINY * usual)
-    return tell if tell.any() else np.ones(len(snapshot.norms), dtype=bool)

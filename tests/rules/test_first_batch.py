@@ -79,10 +79,17 @@ class TestMisuse:
         assert played(lab, Misuse, np.r_[[2.3] * 20, [0.01] * 180], {"softmaxed": 1.0}) == []
 
     def test_outputs_that_are_the_same_while_the_loss_is_at_its_start(self, lab):
-        (event,) = played(lab, Misuse, FLAT, {"alike": 0.5}, now={"alike": 1e-6})
+        first = {"alike": 0.5, "apart": 1.0}
+        (event,) = played(lab, Misuse, FLAT, first, now={"alike": 1e-6})
         assert (event.kind, event.severity, event.step) == ("same_output", "alarm", 100)
-        assert played(lab, Misuse, FLAT, {"alike": 0.5}, now={"alike": 0.4}) == []
-        assert played(lab, Misuse, FALLING, {"alike": 0.5}, now={"alike": 1e-6}) == []
+        assert played(lab, Misuse, FLAT, first, now={"alike": 0.4}) == []
+        assert played(lab, Misuse, FALLING, first, now={"alike": 1e-6}) == []
+
+    def test_outputs_that_were_the_same_from_the_start_are_looked_at_though_the_loss_falls(self, lab):
+        (event,) = played(lab, Misuse, FALLING, {"alike": 0.0, "apart": 1.0}, now={"alike": 1e-7})
+        assert kinds([event]) == [("same_output", "warning", 50)]
+        assert played(lab, Misuse, FALLING, {"alike": 0.0, "apart": 1.0}, now={"alike": 0.3}) == []  # a last layer of 0
+        assert played(lab, Misuse, FALLING, {"alike": 0.0, "apart": 0.0}, now={"alike": 0.0}) == []  # so are the inputs
 
 
 class TestReplaced:
