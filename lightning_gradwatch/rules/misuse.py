@@ -25,8 +25,8 @@ class Misuse(ProbeRule):
     first batch. They are told after a window unless the loss has converged: a warning, an alarm if it is stuck.
 
     Answers that are all alike, to 1e-3 of their size, are looked for once per window while the loss is still at its
-    start or gets no further, and are an alarm. A network that starts so, with a last layer of 0, has learnt to differ by
-    then.
+    start or gets no further, and are an alarm. A network that starts so, with a last layer of 0, has learnt better
+    by then.
 
     Where they were alike in the first batch already, though its inputs are not, they are looked at after one window
     whatever the loss does: it may fall by what all targets have in common.

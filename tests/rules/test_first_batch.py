@@ -94,15 +94,24 @@ class TestMisuse:
 
 class TestReplaced:
     def test_first_steps_that_replace_the_weights_before_a_plateau(self, lab):
-        (event,) = played(lab, Replaced, FLAT, updates=lambda i: 2.0 if i < 5 else 1e-3)
-        assert kinds([event]) == [("update_too_large", "alarm", 99)]
-        assert "replaced the initial weights of 3 of 3 matrices" in event.message
+        events = played(lab, Replaced, FLAT, updates=lambda i: 2.0 if i < 5 else 1e-3)
+        assert kinds(events) == [("update_too_large", "warning", 10), ("update_too_large", "alarm", 99)]
+        assert "replaced the initial weights of 3 of 3 matrices" in events[0].message
 
-    def test_a_training_that_gets_on_is_left_in_peace(self, lab):
-        assert played(lab, Replaced, FALLING, updates=lambda i: 2.0 if i < 5 else 1e-3) == []
+    def test_it_stays_a_warning_where_the_training_gets_on(self, lab):
+        events = played(lab, Replaced, FALLING, updates=lambda i: 2.0 if i < 5 else 1e-3)
+        assert [event.severity for event in events] == ["warning"]
 
-    def test_a_plateau_after_ordinary_steps_is_not_meant(self, lab):
-        assert played(lab, Replaced, FLAT, updates=1e-2) == []
+    @pytest.mark.parametrize("updates", [0.4, [0.9, 0.1, 0.1, 0.1]])
+    def test_less_than_half_of_the_norm_and_less_than_a_third_of_the_matrices_are_none(self, lab, updates):
+        size = 3 if isinstance(updates, float) else len(updates)
+        assert played(lab, Replaced, FLAT, updates=updates, size=size) == []
+
+    def test_weights_of_about_0_are_meant_to_be_replaced(self, lab):
+        history = LossHistory()
+        rules = RuleSet({"replaced": Replaced(history)}, history)
+        steps = [lab.snapshot(lab.stack(3), 1.0, updates=2.0, weights=1e-3, step=i, loss=2.3) for i in range(200)]
+        assert lab.play(rules, steps) == []
 
 
 def every_tenth(value):
