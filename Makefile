@@ -9,12 +9,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test coverage docs bench scale zoo rescue harm sweep mutants chaos soak format frontend clean
+.PHONY: help demo test check coverage docs bench scale zoo rescue harm sweep optimizers mutants chaos soak format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
 	@echo 'make demo    train a network that explodes, then train it with the callbacks'
 	@echo 'make test    lint, import directions, types, all tests'
+	@echo 'make check   lint, types, and the tests of rules, laws and diagnosis, in less than a minute'
 	@echo 'make coverage  all tests, and which lines and branches of the package they reach; under 95 % is an error'
 	@echo 'make docs    build the documentation into build/docs; a warning is an error'
 	@echo 'make bench   measure what the callbacks add to a step'
@@ -23,6 +24,7 @@ help:
 	@echo 'make rescue  train runs that die under every clipper, and count who rescues them'
 	@echo 'make harm    what our callbacks do to the final loss of the healthy runs of the zoo'
 	@echo 'make sweep   train a transformer at six learning rates under each clipper'
+	@echo 'make optimizers  train beside 45 optimizers of ten packages, healthy and at 100 times their rate (half an hour)'
 	@echo 'make mutants change every constant of the rules and laws, and look for a test that breaks (half an hour)'
 	@echo 'make chaos   break 1,000 short runs at random, and check what must hold all the same (15 minutes)'
 	@echo 'make soak    train a million steps with an alarm at each, and see whether anything grows'
@@ -39,6 +41,13 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m 'not slow' tests/rules tests/laws tests/lr tests/measurement tests/diagnosis tests/test_public.py
 
 # Tests that start a process of their own take twice as long: it is followed, too.
 coverage: $(VENV)/.dev
@@ -69,6 +78,11 @@ harm: $(VENV)/.dev
 
 sweep: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.sweep --out benchmarks/results/sweep.md --picture docs/images/sweep.png
+
+# Every optimizer, five seeds; packages are pinned in benchmarks/optimizers/requirements.txt, and bring nothing along.
+optimizers: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/optimizers/requirements.txt
+	$(BIN)/python -m benchmarks.optimizers --out benchmarks/results/optimizers.md
 
 # Faults drawn from a seed; `python -m benchmarks.chaos --seed N` repeats one. Fails if an invariant is broken.
 chaos: $(VENV)/.dev

@@ -27,7 +27,7 @@ from random import Random
 from types import CodeType, ModuleType
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("rules", "laws")
+FOLDERS = ("rules", "laws", "lr")
 TIMEOUT = 900
 NO_HARM = {
     "laws.base.apply_(scale)": "a default of an abstract method, which nothing reads",

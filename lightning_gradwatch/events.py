@@ -34,6 +34,7 @@ class EventKind(str, Enum):
     SAME_OUTPUT = "same_output"
     REWOUND = "rewound"
     HELD = "held"
+    CUSTOM = "custom"
 
 
 PASSING = frozenset(
@@ -46,6 +47,7 @@ PASSING = frozenset(
         EventKind.SCALER_STUCK,
         EventKind.REWOUND,
         EventKind.HELD,
+        EventKind.CUSTOM,
     }
 )
 """Kinds that are told each time they happen, so that silence means that they are over. The others last: they are told

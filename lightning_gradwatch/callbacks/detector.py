@@ -22,6 +22,8 @@ from lightning_gradwatch.output.console import tell
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import RuleSet
 from lightning_gradwatch.rules.loss_history import Reduce
+from lightning_gradwatch.rules.own import own_rules
+from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.state import LazyStateDict
 
 SAMPLE_EVERY = 10
@@ -35,6 +37,7 @@ class Detector(GradientCallback):
     """Asks its rules at every optimizer step, one set of rules for each optimizer.
 
     Args:
+        rules: The user's own.
         monitor: Name of a logged metric to use as the loss; None for the loss of the backward calls.
         ignore: Event kinds to mute.
         include: Name patterns of the parameters to judge.
@@ -49,13 +52,21 @@ class Detector(GradientCallback):
     action: Action
 
     def __init__(
-        self, *, monitor: str | None, ignore: Sequence[str], include: Patterns, exclude: Patterns, name: str | None
+        self,
+        *,
+        rules: Sequence[Rule],
+        monitor: str | None,
+        ignore: Sequence[str],
+        include: Patterns,
+        exclude: Patterns,
+        name: str | None,
     ) -> None:
         super().__init__(name=name, include=include, exclude=exclude)
         if monitor is not None and not isinstance(monitor, str):
             raise TypeError(
                 f"`monitor` must be the name of a logged metric, got {monitor!r}. Leave it out for the loss itself."
             )
+        self.own_rules = own_rules(rules)
         self.monitor = monitor
         self.ignore = some_of("ignore", ignore, [kind.value for kind in EventKind])
         self.events: list[GradientEvent] = []

@@ -26,6 +26,8 @@ from lightning_gradwatch.measurement.updates import UpdateBound
 from lightning_gradwatch.replay.recorder import ReplayRecorder
 from lightning_gradwatch.rules import RuleSet, explosion_rules
 from lightning_gradwatch.rules.loss_history import Reduce
+from lightning_gradwatch.rules.own import fresh_copies
+from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.skip_budget import SkipBudget
 from lightning_gradwatch.snapshot import Floats
 from lightning_gradwatch.state import LazyStateDict
@@ -70,6 +72,8 @@ class ExplosionDetector(Detector):
         spike_z: And this many robust standard deviations of log(norm) above it.
         growth_factor: Growth of the norm over a window, with the loss rising, that is an explosion; above 1.
         max_update_ratio: Relative update (norm of the change over norm of the weight) that is too large, above 0.
+        rules: Rules of your own, asked beside the others: objects with ``judge(snapshot)``, ``state_dict()`` and
+            ``load_state_dict()``; each optimizer gets copies.
         monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA
             reading it waits for the device.
         dump_dir: Folder for the batch, the random numbers and the weights from before the step of an alarm
@@ -113,6 +117,7 @@ class ExplosionDetector(Detector):
         spike_z: float = 6.0,
         growth_factor: float = 30.0,
         max_update_ratio: float = 0.5,
+        rules: Sequence[Rule] = (),
         monitor: str | None = None,
         dump_dir: str | Path | None = None,
         max_dumps: int = 3,
@@ -121,7 +126,7 @@ class ExplosionDetector(Detector):
         exclude: Patterns = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(monitor=monitor, ignore=ignore, include=include, exclude=exclude, name=name)
+        super().__init__(rules=rules, monitor=monitor, ignore=ignore, include=include, exclude=exclude, name=name)
         self._recorder = ReplayRecorder(dump_dir, max_dumps, name)
         self.action: Action = one_of("action", action, ("warn", "clip", "skip", "stop", "abort"))
         self.nonfinite: Action = one_of("nonfinite", nonfinite, ("warn", "skip", "stop", "abort"))
@@ -170,7 +175,8 @@ class ExplosionDetector(Detector):
 
     @override
     def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
-        return explosion_rules(**self._settings, reduce=reduce, rivals=rivals)
+        own = fresh_copies(self.own_rules)
+        return explosion_rules(**self._settings, own=own, reduce=reduce, rivals=rivals)
 
     @override
     def is_vital(self, rule: str) -> bool:

@@ -18,6 +18,8 @@ from lightning_gradwatch.errors import VanishingGradientError
 from lightning_gradwatch.events import Action, EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules import RuleSet, vanishing_rules
 from lightning_gradwatch.rules.loss_history import Reduce
+from lightning_gradwatch.rules.own import fresh_copies
+from lightning_gradwatch.rules.rule import Rule
 
 
 class VanishingDetector(Detector):
@@ -44,6 +46,8 @@ class VanishingDetector(Detector):
         dead_steps: Steps in a row with an exactly zero gradient, none, or no effect, that make a layer dead.
         diagnose: Whether the first batch is looked at, and the activations of three more once something was found, and
             whether gradients through time and saturated units are judged, which only hooks can see.
+        rules: Rules of your own, asked beside the others: objects with ``judge(snapshot)``, ``state_dict()`` and
+            ``load_state_dict()``; each optimizer gets copies.
         monitor: Name of a logged metric to use as the loss; needed with several backward calls per step. On CUDA
             reading it waits for the device.
         ignore: Event kinds to mute, such as ``["dead"]``.
@@ -78,13 +82,14 @@ class VanishingDetector(Detector):
         stall_ratio: float = 1e-6,
         dead_steps: int = 50,
         diagnose: bool = True,
+        rules: Sequence[Rule] = (),
         monitor: str | None = None,
         ignore: Sequence[str] = (),
         include: Patterns = None,
         exclude: Patterns = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(monitor=monitor, ignore=ignore, include=include, exclude=exclude, name=name)
+        super().__init__(rules=rules, monitor=monitor, ignore=ignore, include=include, exclude=exclude, name=name)
         self.action: Action = one_of("action", action, ("warn", "stop", "abort"))
         self.diagnose = flag("diagnose", diagnose)
         self._settings: dict[str, Any] = {
@@ -107,7 +112,8 @@ class VanishingDetector(Detector):
 
     @override
     def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
-        return vanishing_rules(**self._settings, reduce=reduce)
+        own = fresh_copies(self.own_rules)
+        return vanishing_rules(**self._settings, own=own, reduce=reduce)
 
     @override
     def on_measured(self, record: StepRecord) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Literal
 
 from lightning_gradwatch.arguments import one_of
@@ -32,6 +33,12 @@ def as_law(law: LawName | Law | ElementwiseLaw) -> Law | ElementwiseLaw:
         ValueError: There is no law of that name.
     """
     if isinstance(law, (Law, ElementwiseLaw)):
+        lost = [name for name in signature(type(law)).parameters if not hasattr(law, f"_{name}")]
+        if lost:
+            raise TypeError(
+                f"`law` must keep its arguments, to be shown and copied, but {type(law).__name__} has no `_{lost[0]}`."
+                f" Write self._{lost[0]} = {lost[0]} in its __init__."
+            )
         return law
     if not isinstance(law, str):
         raise TypeError(

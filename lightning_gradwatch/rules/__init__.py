@@ -13,7 +13,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lightning_gradwatch.events import EventKind
 from lightning_gradwatch.rules.baseline import Baseline
@@ -30,6 +30,7 @@ from lightning_gradwatch.rules.nonfinite import NonFinite
 from lightning_gradwatch.rules.not_updated import NotUpdated
 from lightning_gradwatch.rules.off_scale import OffScale
 from lightning_gradwatch.rules.overwritten import Overwritten
+from lightning_gradwatch.rules.own import assert_scale_free, finding
 from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
 from lightning_gradwatch.rules.replaced import Replaced
 from lightning_gradwatch.rules.rule import Rule
@@ -68,8 +69,10 @@ __all__ = [
     "UpdateTooLarge",
     "VanishingDepth",
     "VanishingInTime",
+    "assert_scale_free",
     "depth_factor",
     "explosion_rules",
+    "finding",
     "speed_spread",
     "vanishing_rules",
 ]
@@ -87,6 +90,7 @@ def explosion_rules(
     growth_factor: float = 30.0,
     max_update_ratio: float = 0.5,
     ignore: Iterable[EventKind | str] = (),
+    own: Mapping[str, Rule] | None = None,
     reduce: Reduce | None = None,
     rivals: bool = False,
 ) -> RuleSet:
@@ -107,7 +111,7 @@ def explosion_rules(
         "replaced": Replaced(losses, window=window),
         "time": ExplodingInTime(losses, window=window),
     }
-    return RuleSet(rules, losses, ignore)
+    return RuleSet({**rules, **(own or {})}, losses, ignore)
 
 
 def vanishing_rules(
@@ -119,6 +123,7 @@ def vanishing_rules(
     stall_ratio: float = 1e-6,
     dead_steps: int = 50,
     ignore: Iterable[EventKind | str] = (),
+    own: Mapping[str, Rule] | None = None,
     reduce: Reduce | None = None,
 ) -> RuleSet:
     """The rules of `VanishingDetector`, for one optimizer; its arguments, and `reduce` as in `LossHistory`.
@@ -138,4 +143,4 @@ def vanishing_rules(
         "time": VanishingInTime(losses, window=window),
         "saturated": Saturated(losses, window=window),
     }
-    return RuleSet(rules, losses, ignore)
+    return RuleSet({**rules, **(own or {})}, losses, ignore)

@@ -111,6 +111,12 @@ class LossHistory:
         after = _finite(self._view()[1][-steps:])
         return self._rose(before, after) if before and len(after) >= _FEWEST else None
 
+    def below(self, earlier: list[float], steps: int) -> bool:
+        """Whether the last `steps` losses lie 3 %, and more than noise, below `earlier` ones of this rank."""
+        before = _finite(earlier if self._reduce is None or not earlier else self._reduce(earlier))
+        after = _finite(self._view()[1][-steps:])
+        return bool(before) and len(after) >= _FEWEST and self._fell(before, after)
+
     def last(self, steps: int) -> list[float]:
         """This rank's losses of the last `steps` steps, the newest last; NaN where unknown."""
         return list(self._recent)[-steps:] if steps > 0 else []

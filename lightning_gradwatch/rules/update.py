@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ _CLEAR = 0.2  # of the limit
 _TINY = 0.01  # of the norm that usual initialisations give
 _PAST = 50  # steps after which a measurement says nothing any more
 _GRACE = 10  # steps for weights that start at about 0 to find their size
+_WAIT, _LONGEST = 5, 20  # steps after which the loss shows whether large updates did good, and that are some, no more
 _RATE = 5  # row of the remedy table
 _EITHER = "the learning rate is too high, or inputs or targets are not normalised"
 _FIRST_STEPS = 3
@@ -34,7 +35,9 @@ class UpdateTooLarge:
 
     Three measured steps in a row in 30 % of the matrices, or one step of one matrix at 20 times the limit.
 
-    A warning while the loss improves or is not known; an alarm where it does not, and for a single huge step. It
+    A warning while the loss improves or is not known; an alarm where it does not, and for a single huge step. Several
+    large steps may do good, such as those of an optimizer that is finding its rate: the warning comes five steps later,
+    or twenty where the loss lies below what it was before them. It
     clears when fewer than 30 % are above a fifth of the limit and none is above the limit.
 
     Weights that are about 0 make any update look large (zero-initialised branches, LoRA's B). So a matrix is left out
@@ -54,6 +57,7 @@ class UpdateTooLarge:
         # Large ones in a row, last ratio, own step of it, own step up to which the matrix is left out (0: not met yet).
         self._memory = PerParameter(4)
         self._steps = 0
+        self._since: tuple[int, list[float]] | None = None  # since when many are large, and the losses before
         self._hot = False  # whether the memory says anything but "all is well"
         self._layout: ParameterInfo | None = None
         self._usual: Floats = np.zeros(0)
@@ -73,6 +77,7 @@ class UpdateTooLarge:
         return {
             "steps": self._steps,
             "hot": self._hot,
+            "since": None if self._since is None else [self._since[0], *self._since[1]],
             "memory": self._memory.state_dict(),
             "latch": self._latch.state_dict(),
         }
@@ -80,6 +85,8 @@ class UpdateTooLarge:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
         self._steps, self._hot, self._layout = state["steps"], state["hot"], None
+        since = state.get("since")  # not in the checkpoints of the first versions
+        self._since = None if since is None else (int(since[0]), list(since[1:]))
         self._memory.load_state_dict(state["memory"])
         self._latch.load_state_dict(state["latch"])
 
@@ -110,8 +117,11 @@ class UpdateTooLarge:
         severity = None
         if hard.any() or np.count_nonzero(large) >= many:
             severity = self._severity(hard=bool(hard.any()))
+            if severity is Severity.WARNING and self._may_do_good():
+                severity = None
         elif np.count_nonzero(last > _CLEAR * self.limit) < many and not (last > self.limit).any():
             last[:] = 0
+            self._since = None
             self._latch.clear()
         self._hot = bool(last.any() or in_a_row.any())
         if not self._latch.passes(self._steps, severity) or severity is None:
@@ -119,6 +129,16 @@ class UpdateTooLarge:
         worst = np.flatnonzero(large)
         worst = worst[np.argsort(-last[worst], kind="stable")]
         return [self._found(snapshot, severity, worst, last, hard=bool(hard.any()))]
+
+    def _may_do_good(self) -> bool:
+        """Whether it is too early to tell, or the loss has come down since the updates became large, not long ago."""
+        if self._since is None:
+            self._since = self._steps, self._losses.last(2 * _WAIT)[:-1]
+        since, before = self._since
+        if not any(map(isfinite, before)):
+            return False
+        steps = self._steps - since
+        return steps < _WAIT or (steps < _LONGEST and self._losses.below(before, _WAIT))
 
     def _severity(self, *, hard: bool) -> Severity:
         alarm = hard or self._latch.worst or self._losses.improved() is False

@@ -309,3 +309,12 @@ DEFAULTS = {
 @pytest.mark.parametrize(("law", "defaults"), DEFAULTS.items(), ids=lambda given: getattr(given, "__name__", ""))
 def test_the_defaults_are_the_documented_ones(law, defaults):
     assert {name: argument.default for name, argument in inspect.signature(law).parameters.items()} == defaults
+
+
+def test_a_law_that_loses_an_argument_is_refused_by_name():
+    class Forgetful(NormClip):
+        def __init__(self, max_norm=1.0, extra=2):
+            super().__init__(max_norm)
+
+    with pytest.raises(TypeError, match="Forgetful has no `_extra`"):
+        as_law(Forgetful())

@@ -152,6 +152,6 @@ def test_the_message_reads(lab, kind):
 
 
 def test_every_kind_that_a_snapshot_can_show_is_here():
-    elsewhere = {"vanishing_in_time", "saturated", "rewound", "held"}
+    elsewhere = {"vanishing_in_time", "saturated", "rewound", "held", "custom"}
     elsewhere |= {"off_scale", "overwritten", "diverging", "wrong_loss", "same_output"}
     assert set(CASES) == {kind.value for kind in EventKind} - elsewhere

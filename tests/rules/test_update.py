@@ -45,7 +45,8 @@ def test_it_is_an_alarm_where_the_loss_does_not_improve(lab):
     row = [0.6] * 3
     good = [[1e-3] * 3] * 100
     assert played(lab, good + [row] * 10, FLAT) == [("update_too_large", "alarm", 102)]
-    assert played(lab, good + [row] * 10, FALLING) == [("update_too_large", "warning", 102)]
+    assert played(lab, good + [row] * 10, FALLING) == []
+    assert played(lab, good + [row] * 40, FALLING) == [("update_too_large", "warning", 122)]
 
 
 def test_one_step_at_ten_times_the_weights_is_an_alarm(lab):
@@ -127,3 +128,11 @@ def test_a_huge_update_in_the_first_steps_may_be_the_data_too(lab, step, data):
         "where: net.1 x30, net.2 x12 (2 of 4 matrices)",
         "loss: progress not known",
     ]
+
+
+def test_some_large_steps_that_bring_the_loss_down_are_left_alone(lab):
+    rows = [[0.01] * 3] * 20 + [[0.8] * 3] * 12
+    useful = [2.3] * 20 + [2.2 - 0.1 * i for i in range(12)]
+    useless = [2.3 + 0.01 * (i % 3) for i in range(32)]
+    assert played(lab, rows, useful) == []
+    assert played(lab, rows, useless) == [("update_too_large", "warning", 27)]
