@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from lightning_gradwatch.rules.rule import telling
 from lightning_gradwatch.rules.saturated import gains
 from lightning_gradwatch.snapshot import GradientSnapshot
 
 _RECENT = 20  # measured steps that are remembered
 _NOT_LONG = 20  # steps before a finding in which its cause may lie
 _NOT_AT_FIRST = "RAdam"  # whose first steps are those of SGD
-_TINY = 0.01  # of the norm that usual initialisations give; the relative update of such weights says nothing
+_MOST, _MANY = 0.5, 8  # of the matrices, or so many, must have been measured: one suspect says nothing of the others
 _FAST = 0.1
 """Relative update per step that no sound training keeps up; 1e-3 is usual."""
 
@@ -68,9 +69,9 @@ class History:
             self.response = snapshot.total * weights / snapshot.loss if snapshot.loss else None
         if snapshot.update_ratios is None or snapshot.weight_norms is None:
             return
-        usual = np.array([shape[0] if shape else 1 for shape in snapshot.layout.shapes]) ** 0.5
-        counts = snapshot.layout.matrix & (snapshot.update_ratios >= 0) & (snapshot.weight_norms > _TINY * usual)
-        if counts.any():
+        matrices = telling(snapshot)
+        counts = matrices & (snapshot.update_ratios >= 0)
+        if np.count_nonzero(counts) >= min(_MANY, _MOST * np.count_nonzero(matrices)):
             middle = float(np.median(snapshot.update_ratios[counts]))
             self._moves.append((snapshot.step - 1, middle))
             if self._worst is None or middle > self._worst[1]:

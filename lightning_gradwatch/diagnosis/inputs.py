@@ -46,13 +46,18 @@ def inspect(batch: object) -> list[Input]:
 
 @torch.no_grad()
 def scales(batch: object) -> dict[str, Tensor]:
-    """``rms <path>`` and ``largest <path>`` of the same tensors, on the device, without waiting for it."""
+    """Numbers of the same tensors, on the device, without waiting for it.
+
+    ``rms <path>``, ``largest <path>``, and ``apart <path>``: how far the rows differ, as a share of the largest entry.
+    """
     found: dict[str, Tensor] = {}
     for path, tensor in [(p, t) for p, t in _tensors(batch, "batch", _DEEPEST) if t.numel()][:_MOST_TENSORS]:
         values = tensor.detach().float()
         largest = values.abs().amax()
         found[f"largest {path}"] = largest
         found[f"rms {path}"] = (values / largest.clamp(min=1e-30)).square().mean().sqrt() * largest
+        if values.dim() and len(values) > 1:
+            found[f"apart {path}"] = (values - values[:1]).abs().amax() / largest.clamp(min=1e-30)
     return found
 
 

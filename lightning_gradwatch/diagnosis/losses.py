@@ -56,7 +56,7 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
         return {**found, "excess": value / log(2)}
     sizes = zip_longest(reversed(answer.shape), reversed(target.shape), fillvalue=1)
     outer = prod(max(size) for size in sizes) > max(answer.numel(), target.numel())
-    found["outer"] = value.new_tensor(float(outer))
+    found["outer"] = value.new_full((), float(outer))
     target = target.float()
     spread = target - target.mean()
     if function == "mse_loss":
@@ -65,7 +65,7 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
         excess = value / spread.abs().mean().clamp(min=1e-30)
     known = torch.where(spread.abs().amax() > 0, excess, torch.nan)  # all targets the same: nobody needs to guess
     return {
-        "value": value,
+        **found,
         "excess": known,
         "target": target.square().mean().sqrt(),
         "answer": answer.square().mean().sqrt(),
@@ -75,7 +75,7 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
 def _alike(answer: Tensor) -> Tensor:
     """NaN where there is nothing to compare."""
     if answer.dim() == 0 or answer.shape[0] < _FEW:
-        return answer.new_tensor(torch.nan)
+        return answer.new_full((), torch.nan)
     size = answer.square().mean().sqrt()
     apart = (answer - answer.mean(0, keepdim=True)).square().mean().sqrt()
     return torch.where(size > 0, apart / size, torch.nan)
@@ -89,7 +89,7 @@ def scales_of(numbers: Mapping[str, Tensor], fed: Collection[str]) -> dict[str, 
         fed: The layers that multiply what goes into them.
     """
     found = {}
-    for what in ("value", "excess", "target", "answer", "alike", "softmaxed", "outer"):
+    for what in ("value", "excess", "target", "answer", "alike", "softmaxed", "outer", "apart"):
         values = [number.float() for name, number in numbers.items() if name.startswith(f"{what} ")]
         if values:
             found[what] = torch.stack(values).amax()

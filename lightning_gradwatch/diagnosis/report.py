@@ -64,7 +64,7 @@ def diagnosed(
         now: The step at which this is told.
     """
     cause = _outlier(event, then, evidence.inputs) or find_cause(event.kind, evidence)
-    known = cause is not None and cause.row == _OUTLIER_ROW and (event.cause or "").startswith(cause.text.split(":")[0])
+    known = cause is not None and cause.row == _OUTLIER_ROW and (event.cause or "").startswith("outlier batch:")
     ruined = now.weight_norms is not None and not np.isfinite(now.weight_norms).all()
     if cause is None or known or cause.text == event.cause or (ruined and not nonfinite(evidence.inputs)):
         return None

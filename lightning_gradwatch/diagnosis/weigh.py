@@ -60,8 +60,8 @@ def _too_large(event: GradientEvent, evidence: Evidence, history: History) -> Ca
     if history.outlier is not None and event.kind in _FROM_A_BATCH:
         step, what = history.outlier
         if event.step - step <= _NOT_LONG:
-            return Cause(f"an outlier batch at step {step}: {what}", _OUTLIER)
-    fast, large, data = history.too_fast(event.step), _large_weights(history), off_scale(evidence)
+            return Cause(_outlier(event, step, what), _OUTLIER)
+    fast, large, data = _fast(event, history), _large_weights(history), off_scale(evidence)
     if large is not None:
         return large
     if event.kind is EventKind.OFF_SCALE:
@@ -69,6 +69,19 @@ def _too_large(event: GradientEvent, evidence: Evidence, history: History) -> Ca
     if data is not None and not (history.adaptive and fast is not None):
         return data
     return None if fast is None else _rate(evidence, history, *fast)
+
+
+def _outlier(event: GradientEvent, step: int, what: str) -> str:
+    if event.kind is not EventKind.SPIKE:
+        return f"outlier batch at step {step}: {what}"
+    _, mark, signs = (event.cause or "").partition(" (")  # what the loss and the rate did
+    return f"outlier batch: {what}{mark}{signs}"
+
+
+def _fast(event: GradientEvent, history: History) -> tuple[int, float] | None:
+    """A step that was too large not long before, or that left nothing of the weights at any time."""
+    worst = history.fastest
+    return history.too_fast(event.step) or (worst if worst is not None and worst[1] > _KILLS else None)
 
 
 def _killed(event: GradientEvent, evidence: Evidence, history: History) -> Cause | None:

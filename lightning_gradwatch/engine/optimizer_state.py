@@ -130,10 +130,10 @@ class OptimizerState:
         named = sorted({i for request in requests if not isinstance(request, str) for i in request})
         if "all" in requests:
             self.probe.arm()
+        elif "sample" in requests:  # before the named ones, which may be the same at each step and hide all others
+            self.probe.arm(most=SAMPLE, most_bytes=SAMPLE_BYTES)
         elif named:
             self.probe.arm(named)
-        elif "sample" in requests:
-            self.probe.arm(most=SAMPLE, most_bytes=SAMPLE_BYTES)
         if self.meter.whole and not self.is_engine:
             self.between.before(self.probe.indices)
 

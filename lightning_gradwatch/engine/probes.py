@@ -27,7 +27,7 @@ from lightning_gradwatch.rules.probe_reading import ProbeReading
 TIME_EVERY = 10
 """Batches with a step between two looks at recurrent layers."""
 
-_SCALES = ("value", "excess", "target", "answer", "alike", "softmaxed", "outer", "input")
+_SCALES = ("value", "excess", "target", "answer", "alike", "softmaxed", "outer", "apart", "input")
 
 
 class Probes:

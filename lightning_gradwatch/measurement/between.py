@@ -62,9 +62,10 @@ class Between:
         self._before = self._left = None
 
     def _entries(self) -> Tensor:
-        """[k, 64] evenly spaced entries."""
+        """[k, 64] evenly spaced entries, in single precision at least; copies."""
         parts = []
         for i in self.indices:
             flat = self._parameters[i].detach().view(-1)
-            parts.append(flat[:: len(flat) // ENTRIES][:ENTRIES].double())
-        return torch.stack(parts)
+            few = flat[:: len(flat) // ENTRIES][:ENTRIES]
+            parts.append(few if few.dtype == torch.float64 else few.float())
+        return torch.cat(parts).view(len(parts), ENTRIES)

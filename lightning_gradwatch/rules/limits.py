@@ -87,7 +87,7 @@ def _broken(snapshot: GradientSnapshot, name: str, value: float, limit: float) -
         value=value,
         limit=limit,
         message="\n".join([*lines, where(parts)] if parts else lines),
-        cause=f"cause unknown: only `{name}` was broken",
+        cause=f"cause unknown: only {name} was broken",
     )
 
 

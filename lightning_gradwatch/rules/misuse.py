@@ -25,7 +25,11 @@ class Misuse(ProbeRule):
     first batch. They are told after a window unless the loss has converged: a warning, an alarm if it is stuck.
 
     Answers that are all alike, to 1e-3 of their size, are looked for once per window while the loss is still at its
-    start, and are an alarm. A network that starts so, with a last layer of 0, has learnt to differ by then.
+    start or gets no further, and are an alarm. A network that starts so, with a last layer of 0, has learnt better
+    by then.
+
+    Where they were alike in the first batch already, though its inputs are not, they are looked at after one window
+    whatever the loss does: it may fall by what all targets have in common.
 
     Args:
         losses: Asked once per window.
@@ -58,8 +62,8 @@ class Misuse(ProbeRule):
             return self._judge_alike(snapshot)
         if self._steps % self.window or self._same.worst:
             return []
-        wanted = self._steps >= 2 * self.window and self._asked < _MOST_LOOKS and "alike" in self._first
-        if wanted and self._losses.at_start():
+        known = "alike" in self._first and self._first.get("apart", 0.0) > _ALIKE and self._asked < _MOST_LOOKS
+        if known and (self._from_the_start() or (self._steps >= 2 * self.window and self._rests())):
             self._asked += 1
             self.wants_look = True
         return self._judge_call(snapshot)
@@ -83,6 +87,13 @@ class Misuse(ProbeRule):
         self._misused.load_state_dict(state["misused"])
         self._same.load_state_dict(state["same"])
 
+    def _rests(self) -> bool:
+        """Whether the loss is at its start, or gets no further."""
+        return bool(self._losses.at_start() or self._losses.stuck())
+
+    def _from_the_start(self) -> bool:
+        return self._first.get("alike", 1.0) < _ALIKE
+
     def _judge_call(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         softmaxed = self._first.get("softmaxed", 0.0) == 1.0
         if not (softmaxed or self._first.get("outer", 0.0) == 1.0) or self._losses.converged():
@@ -103,7 +114,7 @@ class Misuse(ProbeRule):
         if alike is None or not alike < _ALIKE:
             self._same.clear()
             return []
-        severity = Severity.ALARM if self._losses.at_start() else None
+        severity = Severity.ALARM if self._rests() else Severity.WARNING if self._from_the_start() else None
         if not self._same.passes(self._steps, severity) or severity is None:
             return []
         what = f"the outputs are the same for all of a batch: they differ by {number(alike)} of their size"

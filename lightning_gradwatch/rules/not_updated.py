@@ -12,7 +12,7 @@ from lightning_gradwatch.rules.culprits import news
 from lightning_gradwatch.rules.depth import layers_of
 from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.per_parameter import PerParameter
-from lightning_gradwatch.rules.rule import event, usable
+from lightning_gradwatch.rules.rule import event, telling, usable
 from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
@@ -78,7 +78,7 @@ class NotUpdated:
         looks[zero] += 1
         table[:2, ratios > 0] = 0
         self._still = bool(looks.any())
-        moving = ratios[ratios > 0]
+        moving = ratios[telling(snapshot) & (ratios > 0)]
         if not len(moving) or np.median(moving) < _ROUNDING:
             return []  # where nothing moves, or hardly, it is not these parameters: that is `stalled`
         lasting = (looks >= _LOOKS) & (self._steps - first + 1 >= self.steps)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any, Protocol
 
+import numpy as np
+
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.remedies import likely, remedies
-from lightning_gradwatch.snapshot import GradientSnapshot, shares
+from lightning_gradwatch.snapshot import Bools, GradientSnapshot, shares
 
 _LEAST_SHARE = 0.01
+_TINY = 0.01  # of the norm that usual initialisations give
 
 
 class Rule(Protocol):
@@ -41,6 +44,18 @@ def blame(snapshot: GradientSnapshot) -> list[tuple[str, float]]:
     """The layers that make the norm, at most three, with their shares in [0, 1]; below 1 % only if none has more."""
     parts = shares(snapshot.layout, snapshot.norms)
     return [(layer, share) for layer, share in parts if share >= _LEAST_SHARE] or parts[:1]
+
+
+def telling(snapshot: GradientSnapshot) -> Bools:
+    """[P] whose relative update tells how fast a training is: matrices of usual size; all where there are none.
+
+    A bias or a matrix that started at 0 moves by a large share of itself, however small the step.
+    """
+    tell = snapshot.layout.matrix
+    if snapshot.weight_norms is not None:
+        usual = np.array([shape[0] if shape else 1 for shape in snapshot.layout.shapes]) ** 0.5
+        tell = tell & (snapshot.weight_norms > _TINY * usual)
+    return tell if tell.any() else np.ones(len(snapshot.norms), dtype=bool)
 
 
 def event(

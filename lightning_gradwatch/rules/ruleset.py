@@ -98,7 +98,8 @@ class RuleSet:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken; a rule that was not there then starts afresh."""
         self.losses.load_state_dict(state["losses"])
-        self.verdicts.load_state_dict(state.get("verdicts", {}))
+        if "verdicts" in state:
+            self.verdicts.load_state_dict(state["verdicts"])
         for name, rule in self.rules.items():
             if name in state["rules"]:
                 rule.load_state_dict(state["rules"][name])

@@ -11,12 +11,12 @@ from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.hysteresis import Hysteresis
 from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.rate_course import RateCourse
-from lightning_gradwatch.rules.rule import event, usable
+from lightning_gradwatch.rules.rule import event, telling, usable
 from lightning_gradwatch.rules.text import number
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 _LOOKS = 3  # measured steps
-_FEWEST = 0.1  # of all parameters, that must have been measured by then
+_FEWEST = 0.1  # of them, that must have been measured by then
 _KEPT = 20  # looks whose measurements count
 _AT_START = 10.0  # times the ratio, for a loss that is still where it began
 _PATIENT = 4  # windows that a rising rate is given
@@ -29,10 +29,10 @@ _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 class Stalled:
     """Finds a training whose steps have no effect, without progress.
 
-    The median relative update over the parameters that have a gradient must stay below `ratio` for a window, or below
-    ten times it where the loss is still at its start; at a learning rate that is at least 0.3 of the highest so far,
-    or since the highest.
-    One that rises is given four windows, and warned of. Clears at thirty times the ratio.
+    The median relative update over the matrices that have a gradient, without those of about 0, must stay below `ratio`
+    for a window, or below ten times it where the loss is still at its start; at a learning rate that is at least 0.3 of
+    the highest so far, or since the highest. One that rises is given four windows, and warned of. Clears at thirty
+    times the ratio.
 
     A learning rate of nearly 0 is a finding by itself, since it is known exactly: at most 1e-4 of its peak for a window
     and a fifth of the run.
@@ -67,8 +67,9 @@ class Stalled:
             return idle
         if not (ratios < 3 * _AT_START * self.ratio).any():
             return idle + self._moving()
-        ratios = ratios[(ratios >= 0) & (snapshot.norms > 0)]
-        return idle + (self._look(snapshot, ratios) if len(ratios) else [])
+        tell = telling(snapshot)
+        ratios = ratios[tell & (ratios >= 0) & (snapshot.norms > 0)]
+        return idle + (self._look(snapshot, ratios, int(np.count_nonzero(tell))) if len(ratios) else [])
 
     def state_dict(self) -> dict[str, Any]:
         """Counts and learning rates."""
@@ -120,7 +121,7 @@ class Stalled:
         self._latch.clear()
         return []
 
-    def _look(self, snapshot: GradientSnapshot, ratios: Floats) -> list[GradientEvent]:
+    def _look(self, snapshot: GradientSnapshot, ratios: Floats, of: int) -> list[GradientEvent]:
         typical = float(np.median(ratios))
         if typical > 3 * _AT_START * self.ratio:
             return self._moving()
@@ -129,7 +130,7 @@ class Stalled:
             return []
         self._since = self._steps if self._since is None else self._since
         self._looks = [*self._looks[1 - _KEPT :], (typical, len(ratios))]
-        asked = self._lasts(len(snapshot.norms)) and not self._latch.worst and not self.course.idle
+        asked = self._lasts(of) and not self._latch.worst and not self.course.idle
         severity = self._severity() if asked else None
         if not self._latch.passes(self._steps, severity) or severity is None:
             return []

@@ -65,7 +65,7 @@ EVENTS = {
 [gradwatch] ALARM explosion: step 1 (epoch 0, batch 1): grad norm 8, limit 2 (max_norm)
   where:  w 100 %
   did:    clipped x0.25; training continues
-  likely: cause unknown: only `max_norm` was broken
+  likely: cause unknown: only max_norm was broken
   try:    1) learning rate / 3   2) clip the gradient   3) check the sign of the weight decay   [GW-07]""",
     ),
     "a spike, skipped": (
@@ -75,7 +75,7 @@ EVENTS = {
 [gradwatch] WARNING spike: step 50 (epoch 0, batch 50): grad norm 16, limit 10 (10x the median of 50 steps)
   where:  w 100 %
   did:    step skipped, weights intact (1 of at most 5 in a row)
-  likely: an outlier batch at step 50: batch[0] has 16 times the rms of the first batch
+  likely: outlier batch: batch[0] has 16 times the rms of the first batch (loss 2 -> 32, learning rate steady)
   try:    1) look at this batch   2) clip the gradient   [GW-08]""",
     ),
     "a NaN, skipped": (
@@ -95,7 +95,7 @@ EVENTS = {
 [gradwatch] ALARM vanishing: step 1 (epoch 0, batch 1): grad norm 1e-6, limit 1e-3 (min_norm)
   where:  w 100 %
   did:    training stopped, weights from before this step
-  likely: cause unknown: only `min_norm` was broken
+  likely: cause unknown: only min_norm was broken
   try:    1) ReLU or GELU   2) Xavier initialisation   3) residual connections and normalisation   [GW-01]""",
     ),
 }

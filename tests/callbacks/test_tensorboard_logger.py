@@ -55,7 +55,7 @@ def test_an_event_is_a_text_with_evidence_and_remedies(kit, tmp_path):
         "step 1, epoch 0, batch 1\n\n"
         "* where: w 100 %\n"
         '* did: nothing (action="warn")\n'
-        "* likely: the learning rate is just past stability, or a decay has the wrong sign\n\n"
+        "* likely: cause unknown: only max\\_norm was broken\n\n"
         "try, cheapest first:\n\n"
         "1. learning rate / 3 (GW-07; Cohen 2021)\n"
         "2. clip the gradient (GW-07; Cohen 2021)\n"

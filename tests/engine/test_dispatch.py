@@ -25,12 +25,12 @@ def test_every_listener_gets_each_event_once(kit):
 def test_monitor_takes_a_logged_metric_for_the_loss(kit):
     class Logs(kit.Lever):
         def training_step(self, batch, batch_idx):
-            self.log("mine", 7.0 if batch_idx < 30 else 70.0)
+            self.log("mine", 7.0 if batch_idx < 50 else 70.0)
             return super().training_step(batch, batch_idx)
 
     detector = ExplosionDetector(monitor="mine")
-    kit.fit(Logs(lambda p: torch.optim.SGD(p, lr=0.0)), [detector], 31, kit.column([1.0] * 30 + [16.0]))
-    assert detector.events[0].cause.startswith("outlier batch (loss 7 -> ")
+    kit.fit(Logs(lambda p: torch.optim.SGD(p, lr=0.0)), [detector], 51, kit.column([1.0] * 50 + [16.0]))
+    assert detector.events[0].cause.endswith("(loss 7 -> 70, learning rate steady)")
 
 
 def test_a_monitor_that_is_never_logged_is_said_once(kit, said):

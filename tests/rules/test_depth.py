@@ -218,3 +218,29 @@ def test_layers_whose_scale_moved_to_others_get_the_same_verdict(lab, power):
         assert [(e.kind, e.severity, e.step, e.layers, e.value) for e in plain] == [
             (e.kind, e.severity, e.step, e.layers, e.value) for e in moved
         ]
+
+
+def resting(slow):
+    """Updates of ten layers; NaN where not measured: only every tenth step."""
+    return lambda i: [slow] * 6 + [1e-3] * 4 if i % 10 == 0 else None
+
+
+@pytest.mark.parametrize(("slow", "found"), [(1e-7, ["warning"]), (1e-3, []), (5e-5, [])])
+def test_progress_makes_a_warning_of_first_layers_that_hardly_move_and_nothing_of_those_that_do(lab, slow, found):
+    history = LossHistory()
+    rules = RuleSet({"depth": VanishingDepth(history)}, history)
+    updates = resting(slow)
+    steps = [
+        lab.snapshot(lab.stack(10), profile(0.2, 10), step=i, loss=FALLING[i], updates=updates(i)) for i in range(300)
+    ]
+    events = lab.play(rules, steps)
+    assert [event.severity for event in events] == found
+    assert all("net.0" in event.layers for event in events)
+    if found:
+        assert "loss: improving" in events[0].message
+
+
+def test_a_factor_of_three_over_all_layers_is_told_by_the_loss_and_not_as_growth_per_layer(lab):
+    norms, weights = [0.36, 0.3, 0.25, 0.2, 0.15, 0.12], [1e4, 1.0, 1.0, 1.0, 1.0, 1.0]
+    event = exploding(lab, norms, FLAT, weights=weights)[0]
+    assert event.message.startswith("the loss responds 3e4 times as much to net.0 as to net.5")

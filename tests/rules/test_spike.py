@@ -155,6 +155,25 @@ def test_students_noise_with_three_degrees_of_freedom_makes_no_alarm(lab):
     assert not [event for event in events if event[1] == "alarm"]
 
 
+def test_a_loss_that_did_not_change_is_no_outlier_batch(lab):
+    history = LossHistory()
+    rules = RuleSet({"spike": Spike(history)}, history)
+    norms = [1.0] * 60 + [30.0]
+    (event,) = lab.play(rules, [lab.snapshot(lab.stack(2), n, step=i, loss=2.3) for i, n in enumerate(norms)])
+    assert event.cause == "cause unknown: the gradient jumped, the loss did not (loss 2.3 -> 2.3)"
+
+
+def test_the_less_is_known_the_more_it_takes(lab):
+    spike = Spike(LossHistory())
+    limits = []
+    for i in range(60):
+        spike.judge(lab.snapshot(lab.stack(1), 1.0, step=i))
+        limits.append(spike.limit)
+    assert limits[18] == 100.0
+    assert limits[18:51] == sorted(limits[18:51], reverse=True)
+    assert limits[50] == 10.0
+
+
 def test_the_event_says_where_and_what_the_loss_and_the_learning_rate_did(lab):
     history = LossHistory()
     rules = RuleSet({"spike": Spike(history)}, history)
