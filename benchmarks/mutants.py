@@ -31,8 +31,8 @@ FOLDERS = ("rules", "laws")
 TIMEOUT = 900
 NO_HARM = {
     "laws.base.apply_(scale)": "a default of an abstract method, which nothing reads",
-    "laws.trouble.BEYOND": "a place in a list whose order alone counts; its number is not read",
-    "laws.trouble.STILL": "a place in a list whose order alone counts; its number is not read",
+    "laws.layer_lr.BEYOND": "a place in a list whose order alone counts; its number is not read",
+    "laws.layer_lr.STILL": "a place in a list whose order alone counts; its number is not read",
     "rules.culprits.(_WARNED, _ALARMED)": "ranks that are compared only: whatever is above the first says the same",
     "rules.growth._MOST_POINTS": "cost and precision only: how many points the slope of a long window is taken from",
     "rules.vanishing_depth._FORGET": "a lower one decides nothing: such shares are too far from the half that does",

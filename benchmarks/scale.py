@@ -26,9 +26,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from benchmarks.machine import made_by
 from benchmarks.rescue.table import markdown
 from lightning_gradwatch.callbacks.detector import SAMPLE_EVERY
-from lightning_gradwatch.callbacks.ledger import SAMPLE, SAMPLE_BYTES, WEIGHTS_EVERY
-from lightning_gradwatch.meter import Meter
-from lightning_gradwatch.updates import UpdateProbe
+from lightning_gradwatch.engine.optimizer_state import SAMPLE, SAMPLE_BYTES, WEIGHTS_EVERY
+from lightning_gradwatch.measurement.meter import Meter
+from lightning_gradwatch.measurement.updates import UpdateProbe
 
 RANKS = (8, 512, 16_384)
 BYTES = 2

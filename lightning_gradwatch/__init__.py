@@ -4,37 +4,36 @@
 Names are imported on first use: TensorBoard imports this package for its plugin, and needs neither torch nor Lightning.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_gradwatch.callbacks.clipper import AdaptiveClipper
-    from lightning_gradwatch.callbacks.decay import LRDecay
+    from lightning_gradwatch.callbacks.adaptive_clipper import AdaptiveClipper
     from lightning_gradwatch.callbacks.defaults import default_callbacks
-    from lightning_gradwatch.callbacks.explosion import ExplosionDetector
-    from lightning_gradwatch.callbacks.logger import GradientNormLogger
+    from lightning_gradwatch.callbacks.explosion_detector import ExplosionDetector
+    from lightning_gradwatch.callbacks.gradient_norm_logger import GradientNormLogger
+    from lightning_gradwatch.callbacks.lr_decay import LRDecay
     from lightning_gradwatch.callbacks.rewind import Rewind
-    from lightning_gradwatch.callbacks.vanishing import VanishingDetector
+    from lightning_gradwatch.callbacks.vanishing_detector import VanishingDetector
     from lightning_gradwatch.errors import GradientExplosionError, GradwatchError, VanishingGradientError
     from lightning_gradwatch.events import EventKind, GradientEvent, Remedy, Severity
-    from lightning_gradwatch.laws import NormClip, PercentileClip, UnitwiseClip, ValueClip, ZScoreClip
-    from lightning_gradwatch.measure import measure
+    from lightning_gradwatch.laws import AutoClip, NormClip, PercentileClip, UnitwiseClip, ValueClip, ZClip, ZScoreClip
+    from lightning_gradwatch.measurement.measure import measure
     from lightning_gradwatch.snapshot import GradientSnapshot
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AdaptiveClipper": "callbacks.clipper",
+    "AdaptiveClipper": "callbacks.adaptive_clipper",
+    "AutoClip": "laws",
     "EventKind": "events",
-    "ExplosionDetector": "callbacks.explosion",
+    "ExplosionDetector": "callbacks.explosion_detector",
     "GradientEvent": "events",
     "GradientExplosionError": "errors",
-    "GradientNormLogger": "callbacks.logger",
+    "GradientNormLogger": "callbacks.gradient_norm_logger",
     "GradientSnapshot": "snapshot",
     "GradwatchError": "errors",
-    "LRDecay": "callbacks.decay",
+    "LRDecay": "callbacks.lr_decay",
     "NormClip": "laws",
     "PercentileClip": "laws",
     "Remedy": "events",
@@ -42,15 +41,17 @@ _HOME = {
     "Severity": "events",
     "UnitwiseClip": "laws",
     "ValueClip": "laws",
-    "VanishingDetector": "callbacks.vanishing",
+    "VanishingDetector": "callbacks.vanishing_detector",
     "VanishingGradientError": "errors",
+    "ZClip": "laws",
     "ZScoreClip": "laws",
     "default_callbacks": "callbacks.defaults",
-    "measure": "measure",
+    "measure": "measurement.measure",
 }
 
 __all__ = [
     "AdaptiveClipper",
+    "AutoClip",
     "EventKind",
     "ExplosionDetector",
     "GradientEvent",
@@ -68,6 +69,7 @@ __all__ = [
     "ValueClip",
     "VanishingDetector",
     "VanishingGradientError",
+    "ZClip",
     "ZScoreClip",
     "__version__",
     "default_callbacks",
@@ -84,12 +86,3 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its type above
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        # Importing the module `measure` binds it to this name, which belongs to the function.
-        super().__setattr__(name, getattr(value, name) if isinstance(value, ModuleType) and name in _HOME else value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
+
+Action = Literal["warn", "clip", "skip", "stop", "abort"]
+"""What may be done about an event."""
 
 
 class EventKind(str, Enum):

@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layout:
+class ParameterInfo:
     """What does not change from step to step: names and shapes. Compared by identity.
 
     Attributes:
@@ -53,9 +53,9 @@ class Layout:
         """The layer that owns parameter number `parameter`."""
         return self.layers[int(self.layer_of[parameter])]
 
-    def select(self, keep: NDArray[np.intp]) -> Layout:
+    def select(self, keep: NDArray[np.intp]) -> ParameterInfo:
         """The layout of a part of the parameters."""
-        return Layout(tuple(self.names[i] for i in keep), tuple(self.shapes[i] for i in keep))
+        return ParameterInfo(tuple(self.names[i] for i in keep), tuple(self.shapes[i] for i in keep))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +82,7 @@ class GradientSnapshot:
         least: The smallest of the norms, if `total` is finite; inf without parameters.
     """
 
-    layout: Layout
+    layout: ParameterInfo
     norms: Floats
     present: Bools
     max_abs: float | None = None
@@ -109,7 +109,7 @@ class GradientSnapshot:
         """[L] L2 norm of each layer's gradient."""
         return by_layer(self.layout, self.norms)
 
-    def select(self, keep: NDArray[np.intp], layout: Layout) -> GradientSnapshot:
+    def select(self, keep: NDArray[np.intp], layout: ParameterInfo) -> GradientSnapshot:
         """The snapshot of a part of the parameters; `layout` is ``self.layout.select(keep)``, kept by the caller."""
         return replace(
             self,
@@ -127,12 +127,12 @@ def joint(norms: Floats) -> float:
     return total if total < math.inf else float(norms.sum())
 
 
-def by_layer(layout: Layout, norms: Floats) -> Floats:
+def by_layer(layout: ParameterInfo, norms: Floats) -> Floats:
     """Norms of parameters [P] joined to norms of layers [L]; a NaN or inf stays where it is."""
     return np.sqrt(np.bincount(layout.layer_of, weights=norms * norms, minlength=len(layout.layers)))
 
 
-def shares(layout: Layout, norms: Floats, most: int = 3) -> list[tuple[str, float]]:
+def shares(layout: ParameterInfo, norms: Floats, most: int = 3) -> list[tuple[str, float]]:
     """The layers that make the norm: at most `most` of them, with their share of the squared total in [0, 1]."""
     squares = by_layer(layout, norms) ** 2
     total = squares.sum()

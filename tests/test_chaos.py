@@ -11,8 +11,8 @@ import pytest
 from benchmarks.chaos.plan import GradientFault, Plan, draw
 from benchmarks.chaos.run import run
 from lightning_gradwatch.callbacks.detector import Detector
-from lightning_gradwatch.callbacks.peer import Peer
-from lightning_gradwatch.callbacks.watch import Watch
+from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
+from lightning_gradwatch.engine.participant import Participant
 
 SEEDS = range(2000, 2200)
 SAMPLE = [seed for seed in SEEDS if draw(seed).ranks == 1][:30]
@@ -48,7 +48,7 @@ def test_a_calm_run_breaks_nothing():
 
 
 def test_weights_that_are_not_guarded_are_noticed(monkeypatch):
-    monkeypatch.setattr(Watch, "skip", lambda *_: None)
+    monkeypatch.setattr(OptimizerHooks, "skip", lambda *_: None)
     assert any("not finite" in sentence for sentence in run(calm(gradients=NAN)))
 
 
@@ -60,12 +60,12 @@ def test_a_swallowed_exception_is_noticed(monkeypatch):
 
 
 def test_an_event_that_nobody_hears_is_noticed(monkeypatch):
-    monkeypatch.setattr("lightning_gradwatch.callbacks.deliver._tell_listeners", lambda *_: None)
+    monkeypatch.setattr("lightning_gradwatch.engine.dispatch._tell_listeners", lambda *_: None)
     assert any("kept, but not heard" in sentence for sentence in run(calm(gradients=NAN)))
 
 
 def test_an_event_that_is_heard_and_not_kept_is_noticed(monkeypatch):
-    monkeypatch.setattr(Detector, "keep", Peer.keep)
+    monkeypatch.setattr(Detector, "record_event", Participant.record_event)
     assert any("heard, but not kept" in sentence for sentence in run(calm(max_norm=0.01)))
 
 

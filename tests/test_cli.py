@@ -14,7 +14,7 @@ import pytest
 from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, GradientNormLogger, NormClip, __version__, cli
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.output.writer import Writer
-from lightning_gradwatch.snapshot import GradientSnapshot, Layout
+from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo
 
 
 def train(kit, folder, norms, *detectors):
@@ -173,7 +173,10 @@ def record(kit):
 
     def write(folder, severities, layers=("net",)):
         logger = kit.pl.loggers.TensorBoardLogger(folder, name="", version="")
-        writer, layout = Writer([logger]), Layout(tuple(f"{name}.weight" for name in layers), ((2, 2),) * len(layers))
+        writer, layout = (
+            Writer([logger]),
+            ParameterInfo(tuple(f"{name}.weight" for name in layers), ((2, 2),) * len(layers)),
+        )
         shown = GradientSnapshot(layout, np.ones(len(layers)), np.ones(len(layers), dtype=bool))
         writer.record(shown, None, None, total_clipped=1.0)
         where: dict[str, Any] = {"step": 0, "log_step": 0, "epoch": 0, "batch_idx": 0, "rank": None, "optimizer": 0}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import AutoClip, ZClip
-from lightning_gradwatch import AdaptiveClipper, ZScoreClip
+from lightning_gradwatch import AdaptiveClipper, laws
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def norms():
 
 
 def test_zclip_clips_as_our_preset_of_its_rule_does(kit, norms):
-    ours = kit.pull(norms, [AdaptiveClipper(ZScoreClip.published())])
+    ours = kit.pull(norms, [AdaptiveClipper(laws.ZClip())])
     assert kit.pull(norms, [ZClip()]).norms == pytest.approx(ours.norms, rel=3e-5)
 
 

@@ -39,7 +39,7 @@ def test_the_recipe_for_a_plain_loop_needs_no_lightning():
     done = run(
         "import sys, torch\n"
         "from lightning_gradwatch.laws import NormClip\n"
-        "from lightning_gradwatch.measure import measure\n"
+        "from lightning_gradwatch.measurement.measure import measure\n"
         "from lightning_gradwatch.rules import explosion_rules\n"
         "assert not {'lightning', 'pytorch_lightning'} & sys.modules.keys()\n"
         "model = torch.nn.Linear(2, 1)\n"

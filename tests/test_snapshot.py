@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from lightning_gradwatch.snapshot import GradientSnapshot, Layout, by_layer, joint, shares
+from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo, by_layer, joint, shares
 
-LAYOUT = Layout(("a.weight", "a.bias", "b.c.weight", "scale"), ((2, 3), (2,), (4, 2), ()))
+LAYOUT = ParameterInfo(("a.weight", "a.bias", "b.c.weight", "scale"), ((2, 3), (2,), (4, 2), ()))
 
 
 def snapshot(*norms, **fields):

@@ -19,7 +19,7 @@ from benchmarks.ours import five
 from benchmarks.overhead.curves import Bare
 from benchmarks.overhead.steps import CASES, Clock, Deep, trainer_of
 from lightning_gradwatch import GradientNormLogger
-from lightning_gradwatch.meter import Meter
+from lightning_gradwatch.measurement.meter import Meter
 
 LOGGED_EVERY = 10
 _IMPORT = """
@@ -72,13 +72,13 @@ def memory_line(steps: int = 1500) -> str:
     """How much the host's memory grows once all windows are full."""
     sizes: list[int] = []
 
-    class Look(Clock):
+    class ProbeReading(Clock):
         def on_train_batch_start(self, *_: object) -> None:
             self.starts = []
             if trainer.global_step in (steps, 2 * steps):
                 sizes.append(tracemalloc.get_traced_memory()[0])
 
-    trainer = trainer_of([*five(), Look()], max_steps=2 * steps + 1, max_epochs=-1)
+    trainer = trainer_of([*five(), ProbeReading()], max_steps=2 * steps + 1, max_epochs=-1)
     tracemalloc.start()
     trainer.fit(Bare(10, 64), DataLoader(TensorDataset(torch.zeros(2 * steps + 2, 1)), batch_size=1))
     tracemalloc.stop()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Lightning callbacks. Their hooks are in `base`, the order of one step in `session`."""
+"""The callbacks that a user adds to a Trainer, and their two bases."""

@@ -9,9 +9,9 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_gradwatch.callbacks.defaults import watchers
-from lightning_gradwatch.callbacks.namespaces import LightningCallback
-from lightning_gradwatch.callbacks.peer import Peer
-from lightning_gradwatch.output.shield import logger
+from lightning_gradwatch.compat.namespaces import LightningCallback
+from lightning_gradwatch.engine.participant import Participant
+from lightning_gradwatch.output.failsafe import logger
 
 
 class AutoWatch(LightningCallback):
@@ -46,7 +46,7 @@ class AutoWatch(LightningCallback):
         own, self._watchers = self._watchers, []
         kept = [callback for callback in trainer.callbacks if not any(callback is watcher for watcher in own)]
         trainer.callbacks = kept
-        if any(isinstance(callback, Peer) for callback in kept):
+        if any(isinstance(callback, Participant) for callback in kept):
             return
         try:
             made = own or watchers()

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_gradwatch.callbacks.namespaces import LightningCallback
-from lightning_gradwatch.callbacks.notes import notes
-from lightning_gradwatch.callbacks.peer import Peer
-from lightning_gradwatch.callbacks.ranks import mean_over_ranks
-from lightning_gradwatch.callbacks.session import Session
+from lightning_gradwatch.compat.distributed import mean_over_ranks
+from lightning_gradwatch.compat.namespaces import LightningCallback
+from lightning_gradwatch.engine.participant import Participant
+from lightning_gradwatch.engine.session import Session
+from lightning_gradwatch.engine.startup_notes import notes
 from lightning_gradwatch.environment import switched_off
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.output.console import ensure_visible, start_line, summary_line, tell
@@ -23,7 +23,7 @@ CHECKPOINT_KEY, LOOKS_KEY = "lightning_gradwatch", "lightning_gradwatch_looks"
 _VERSION = 1
 
 
-class GradientCallback(Peer, LightningCallback):
+class GradientCallback(Participant, LightningCallback):
     """A callback that shares one measurement per optimizer step with the others of this package.
 
     The last of them in the Trainer's list does the work for all, so that every gradient is read once and the order of
@@ -152,6 +152,6 @@ class GradientCallback(Peer, LightningCallback):
     def _leads(self, trainer: Any) -> bool:
         if self._on:
             for callback in reversed(trainer.callbacks):
-                if isinstance(callback, Peer):
+                if isinstance(callback, Participant):
                     return callback is self
         return False

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from lightning_gradwatch.arguments import flag
-from lightning_gradwatch.callbacks.clipper import AdaptiveClipper
-from lightning_gradwatch.callbacks.decay import LRDecay
-from lightning_gradwatch.callbacks.explosion import ExplosionDetector
-from lightning_gradwatch.callbacks.logger import GradientNormLogger
-from lightning_gradwatch.callbacks.namespaces import LightningCallback
-from lightning_gradwatch.callbacks.vanishing import VanishingDetector
+from lightning_gradwatch.callbacks.adaptive_clipper import AdaptiveClipper
+from lightning_gradwatch.callbacks.explosion_detector import ExplosionDetector
+from lightning_gradwatch.callbacks.gradient_norm_logger import GradientNormLogger
+from lightning_gradwatch.callbacks.lr_decay import LRDecay
+from lightning_gradwatch.callbacks.vanishing_detector import VanishingDetector
+from lightning_gradwatch.compat.namespaces import LightningCallback
 
 
 def default_callbacks(*, rescue: bool = False) -> list[LightningCallback]:

@@ -12,17 +12,17 @@ from typing_extensions import override
 
 from lightning_gradwatch.arguments import some_of
 from lightning_gradwatch.callbacks.base import GradientCallback
-from lightning_gradwatch.callbacks.diagnose import Diagnosis
-from lightning_gradwatch.callbacks.keyed import Keyed
-from lightning_gradwatch.callbacks.peer import Patterns
-from lightning_gradwatch.callbacks.ranks import mean_over_ranks
-from lightning_gradwatch.callbacks.session import Session
-from lightning_gradwatch.callbacks.step import Action, StepRecord, StepResult
-from lightning_gradwatch.events import EventKind, GradientEvent
+from lightning_gradwatch.compat.distributed import mean_over_ranks
+from lightning_gradwatch.engine.investigation import Investigation
+from lightning_gradwatch.engine.participant import Patterns
+from lightning_gradwatch.engine.session import Session
+from lightning_gradwatch.engine.step import StepRecord, StepResult
+from lightning_gradwatch.events import Action, EventKind, GradientEvent
 from lightning_gradwatch.output.console import tell
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import RuleSet
-from lightning_gradwatch.rules.progress import Reduce
+from lightning_gradwatch.rules.loss_history import Reduce
+from lightning_gradwatch.state import LazyStateDict
 
 SAMPLE_EVERY = 10
 """Steps between two looks at the relative updates of a few layers: one in ten finds 97 % of what every step finds."""
@@ -59,7 +59,7 @@ class Detector(GradientCallback):
         self.monitor = monitor
         self.ignore = some_of("ignore", ignore, [kind.value for kind in EventKind])
         self.events: list[GradientEvent] = []
-        self._rules: Keyed[int, RuleSet] = Keyed()
+        self._rules: LazyStateDict[int, RuleSet] = LazyStateDict()
         self._told: set[str] = set()
 
     @abstractmethod
@@ -75,7 +75,7 @@ class Detector(GradientCallback):
         return self._rules.get(record.where["optimizer"], lambda: self.make_rules(mean_over_ranks(record.trainer)))
 
     @override
-    def judge(self, record: StepRecord) -> None:
+    def on_measured(self, record: StepRecord) -> None:
         if record.snapshot is None:
             return
         rules = self.rules(record)
@@ -104,13 +104,13 @@ class Detector(GradientCallback):
         session.shield.give_up((self, rule), f"the rule {rule!r} of {type(self).__name__} failed", error)
 
     @override
-    def keep(self, event: GradientEvent) -> None:
-        super().keep(event)
+    def record_event(self, event: GradientEvent) -> None:
+        super().record_event(event)
         self.events.append(event)
         del self.events[:-MOST_EVENTS]
 
     @override
-    def after_step(self, trainer: Any, result: StepResult) -> None:
+    def on_step_end(self, trainer: Any, result: StepResult) -> None:
         if not is_logged(trainer, result.snapshot.log_step):
             return
         for kind, count in self.counts.items():
@@ -147,7 +147,7 @@ class Detector(GradientCallback):
     def relearn(self, state: dict[str, Any]) -> None:
         self._rules.load_state_dict(state["rules"])
 
-    def _look_closer(self, record: StepRecord, diagnosis: Diagnosis, *, wanted: bool) -> None:
+    def _look_closer(self, record: StepRecord, diagnosis: Investigation, *, wanted: bool) -> None:
         """Adds to this step's findings what the batch tells of them, and has the modules looked into."""
         for finding in record.findings:
             if finding.owner is self:

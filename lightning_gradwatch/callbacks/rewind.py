@@ -9,21 +9,20 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from lightning_gradwatch.arguments import fraction, whole_number
-from lightning_gradwatch.callbacks import private
 from lightning_gradwatch.callbacks.base import GradientCallback
-from lightning_gradwatch.callbacks.decay import LRDecay
-from lightning_gradwatch.callbacks.deliver import announce
-from lightning_gradwatch.callbacks.explosion import ExplosionDetector
-from lightning_gradwatch.callbacks.generations import Generations
-from lightning_gradwatch.callbacks.ranks import mean_over_ranks
-from lightning_gradwatch.callbacks.refusals import refuse_rewind
-from lightning_gradwatch.callbacks.rewound import rewound
-from lightning_gradwatch.callbacks.session import Session
-from lightning_gradwatch.callbacks.step import StepRecord, StepResult
-from lightning_gradwatch.callbacks.watch import Watch
+from lightning_gradwatch.callbacks.explosion_detector import ExplosionDetector
+from lightning_gradwatch.callbacks.lr_decay import LRDecay
+from lightning_gradwatch.compat import lightning
+from lightning_gradwatch.compat.distributed import mean_over_ranks
+from lightning_gradwatch.engine.compatibility import refuse_rewind
+from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
+from lightning_gradwatch.engine.session import Session
+from lightning_gradwatch.engine.step import StepRecord, StepResult
 from lightning_gradwatch.errors import GradientExplosionError, GradwatchError
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.rules.ruined import Ruined, Verdict
+from lightning_gradwatch.rewind.checkpoints import CheckpointHistory
+from lightning_gradwatch.rewind.divergence import DivergenceDetector, Verdict
+from lightning_gradwatch.rewind.event import rewound
 
 
 class Rewind(GradientCallback):
@@ -111,8 +110,8 @@ class Rewind(GradientCallback):
         self.dirpath = dirpath
         self.rewinds: list[tuple[int, int]] = []
         self._decay = LRDecay(on=[EventKind.REWOUND.value], backoff=backoff, name=name)
-        self._ruined: dict[int, Ruined] = {}
-        self._generations: Generations | None = None
+        self._ruined: dict[int, DivergenceDetector] = {}
+        self._generations: CheckpointHistory | None = None
         self._where: dict[str, int] | None = None
         self._stepped = False
 
@@ -129,7 +128,7 @@ class Rewind(GradientCallback):
         return f"rewind ruined weights, at most {self.max_rewinds} times"
 
     @override
-    def begin(self, watch: Watch) -> None:
+    def begin(self, watch: OptimizerHooks) -> None:
         refuse_rewind(watch)
         self._decay.begin(watch)
 
@@ -138,12 +137,12 @@ class Rewind(GradientCallback):
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if self._on and self._generations is None:
             self._ruined = {}
-            self._generations = Generations(
+            self._generations = CheckpointHistory(
                 self.keep_every_n_steps, self.healthy_steps, self.dirpath, trainer, pl_module
             )
 
     @override
-    def judge(self, record: StepRecord) -> None:
+    def on_measured(self, record: StepRecord) -> None:
         self._where, self._stepped = record.where, True
         if record.snapshot is not None and record.watch.evaluations == 1:
             self._ruined_of(record.trainer, record.watch.index).step(record.snapshot)
@@ -153,13 +152,13 @@ class Rewind(GradientCallback):
         self._ruined_of(trainer, event.optimizer).hear(event)
 
     @override
-    def conclude(self, record: StepRecord) -> None:
-        self._decay.conclude(record)
+    def on_applied(self, record: StepRecord) -> None:
+        self._decay.on_applied(record)
 
     @override
-    def after_step(self, trainer: Any, result: StepResult) -> None:
+    def on_step_end(self, trainer: Any, result: StepResult) -> None:
         if self._decay_in_charge(trainer) is self._decay:
-            self._decay.after_step(trainer, result)
+            self._decay.on_step_end(trainer, result)
 
     @override
     def end_batch(self, trainer: Any, pl_module: Any) -> None:
@@ -184,7 +183,7 @@ class Rewind(GradientCallback):
         if generations is None or Session.of(trainer).stopping:
             return
         if not generations.sound(trainer, pl_module):
-            self._where = self._where or private.position(trainer, 0)
+            self._where = self._where or lightning.position(trainer, 0)
             self._go_back(trainer, pl_module, Verdict("NaN or inf in the weights or buffers", None), generations)
 
     @override
@@ -229,7 +228,7 @@ class Rewind(GradientCallback):
             self._generations.close()
             self._generations = None
 
-    def _go_back(self, trainer: Any, pl_module: Any, verdict: Verdict, generations: Generations) -> None:
+    def _go_back(self, trainer: Any, pl_module: Any, verdict: Verdict, generations: CheckpointHistory) -> None:
         session, start = Session.of(trainer), trainer.global_step
         generations.go_back(trainer, pl_module)
         good = generations.good
@@ -244,7 +243,7 @@ class Rewind(GradientCallback):
             f" steps since are given up, their batches passed over; learning rate x{min(scales):.3g}"
         )
         event = rewound(verdict, self._where or {}, did, rewinds=self.rewinds, limit=self.max_rewinds)
-        announce(trainer, pl_module, self, event, session)
+        session.dispatcher.emit(trainer, self, event, each_time=True)
 
     def _abort(self, trainer: Any, pl_module: Any, verdict: Verdict, step: int) -> NoReturn:
         session = Session.of(trainer)
@@ -257,13 +256,13 @@ class Rewind(GradientCallback):
             limit=self.max_rewinds,
             severity=Severity.ALARM,
         )
-        announce(trainer, pl_module, self, event, session)
+        session.dispatcher.emit(trainer, self, event, each_time=True)
         session.writer.flush()
         raise GradientExplosionError(event)
 
-    def _compare_with(self, generations: Generations) -> None:
+    def _compare_with(self, generations: CheckpointHistory) -> None:
         """What the losses were when the weights were known to be good."""
-        for index, state in generations.good.learned[self.rank]["ruined"].items():
+        for index, state in generations.good.learned[self.sort_key]["ruined"].items():
             self._ruined[index].good(state)
 
     def _decay_in_charge(self, trainer: Any) -> LRDecay:
@@ -271,7 +270,7 @@ class Rewind(GradientCallback):
         others = [peer for peer in Session.of(trainer).peers(trainer) if isinstance(peer, LRDecay)]
         return others[0] if others else self._decay
 
-    def _ruined_of(self, trainer: Any, optimizer: int) -> Ruined:
+    def _ruined_of(self, trainer: Any, optimizer: int) -> DivergenceDetector:
         if optimizer not in self._ruined:
-            self._ruined[optimizer] = Ruined(self.recovery_steps, reduce=mean_over_ranks(trainer))
+            self._ruined[optimizer] = DivergenceDetector(self.recovery_steps, reduce=mean_over_ranks(trainer))
         return self._ruined[optimizer]

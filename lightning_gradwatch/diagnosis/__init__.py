@@ -5,7 +5,7 @@ Example:
     >>> from torch import nn, ones
     >>> net = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
     >>> _ = nn.init.constant_(net[0].bias, -10.0)
-    >>> probe = ForwardProbe(net, Guard())
+    >>> probe = ForwardProbe(net, SuppressErrors())
     >>> probe.attach()
     >>> _ = net(ones(3, 2))
     >>> probe.detach()
@@ -19,7 +19,7 @@ from lightning_gradwatch.diagnosis.cause import Cause
 from lightning_gradwatch.diagnosis.causes import find_cause
 from lightning_gradwatch.diagnosis.evidence import Activation, Evidence, Scale, gather, hidden
 from lightning_gradwatch.diagnosis.forward import ForwardProbe
-from lightning_gradwatch.diagnosis.guard import Guard
+from lightning_gradwatch.diagnosis.guard import SuppressErrors
 from lightning_gradwatch.diagnosis.inputs import Input, inspect, nonfinite
 from lightning_gradwatch.diagnosis.report import diagnosed, explained
 from lightning_gradwatch.diagnosis.request import Readings, Request
@@ -31,12 +31,12 @@ __all__ = [
     "Cause",
     "Evidence",
     "ForwardProbe",
-    "Guard",
     "Input",
     "Readings",
     "Request",
     "Scale",
     "Setup",
+    "SuppressErrors",
     "TimeProbe",
     "diagnosed",
     "explained",

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lightning_gradwatch.diagnosis.guard import Guard
+from lightning_gradwatch.diagnosis.guard import SuppressErrors
 from lightning_gradwatch.diagnosis.units import FUNCTIONS, flat, kind, silent
-from lightning_gradwatch.sharding import local
+from lightning_gradwatch.measurement.sharding import local
 
 RESIDUAL = "residual"
 """Name of the number that is there if the pass has a path around a layer."""
@@ -38,7 +38,7 @@ class ForwardProbe:
         layers: Their names.
     """
 
-    def __init__(self, module: nn.Module, guard: Guard) -> None:
+    def __init__(self, module: nn.Module, guard: SuppressErrors) -> None:
         self.guard = guard
         self._modules = {
             name: m for name, m in module.named_modules() if any(True for _ in m.parameters(recurse=False))

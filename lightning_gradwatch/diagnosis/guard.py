@@ -6,7 +6,7 @@ from __future__ import annotations
 from types import TracebackType
 
 
-class Guard:
+class SuppressErrors:
     """A context that swallows exceptions and keeps the first.
 
     Attributes:

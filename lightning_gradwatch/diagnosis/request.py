@@ -29,7 +29,7 @@ class Request:
     """A finding, and what was read since.
 
     Attributes:
-        owner: Which callback found it: `Peer.rank`.
+        owner: Which callback found it: `Participant.sort_key`.
         event: The finding.
         then: The inputs of its batch; empty if they are not known.
         readings: What was read since.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from lightning_gradwatch.diagnosis.guard import Guard
+from lightning_gradwatch.diagnosis.guard import SuppressErrors
 
 _TENTHS = 10
 _TINY = 1e-38
@@ -34,7 +34,7 @@ class TimeProbe:
         layers: As given.
     """
 
-    def __init__(self, layers: dict[str, nn.RNNBase], guard: Guard) -> None:
+    def __init__(self, layers: dict[str, nn.RNNBase], guard: SuppressErrors) -> None:
         self.guard = guard
         self.layers = layers
         self._handles: list[Any] = []

@@ -34,7 +34,7 @@ class AdaptiveLaw(Law):
     * Norms that are not finite, or exactly zero (a step without gradients), change nothing.
     """
 
-    exact: ClassVar[bool] = False
+    standalone: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._low, self._high = 0.0, math.inf  # what is usual; all that `_refresh` computes follows from the memory

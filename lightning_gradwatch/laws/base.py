@@ -32,15 +32,16 @@ class _Configured:
 class Law(_Configured, ABC):
     """A limit for the L2 norm of the gradient, fixed or learned from past norms.
 
-    One law serves one optimizer, or one parameter group: `fresh` makes the others. Per step: read `limit` and `factor`,
+    One law serves one optimizer, or one parameter group: `clone` makes the others. Per step: read `limit` and `factor`,
     then tell `update` the norm as it was before clipping. A subclass keeps each constructor argument `x` as `_x`,
     and what it remembers in `_remember` and `_recall`.
 
     Attributes:
-        exact: Whether the law is meant to act alone, since it is the user's own limit or a rule as published.
+        standalone: Whether the law is meant to act alone, since it is the user's own limit or a rule as published.
     """
 
-    exact: ClassVar[bool] = True
+    standalone: ClassVar[bool] = True
+    _former_name: ClassVar[str | None] = None  # under which older checkpoints keep its state
 
     @abstractmethod
     def limit(self) -> float:
@@ -61,7 +62,7 @@ class Law(_Configured, ABC):
     def update(self, norm: float) -> None:
         """Learns from the raw, unclipped norm of the step just judged. Zero and non-finite norms change nothing."""
 
-    def fresh(self) -> Self:
+    def clone(self) -> Self:
         """The same configuration without memory."""
         return type(self)(**self._arguments())
 
@@ -76,12 +77,12 @@ class Law(_Configured, ABC):
             ValueError: `state` is broken or was saved by another law. Nothing has changed then.
         """
         mine, saved_by = type(self).__name__, state.get("law") if isinstance(state, Mapping) else None
-        if saved_by != mine:
+        if saved_by is None or saved_by not in (mine, self._former_name):
             raise ValueError(
                 f"`state` must be saved by {mine}, got one saved by {saved_by or 'no law'}."
                 " Resume with the law that saved it, or do not load its state."
             )
-        restored = self.fresh()
+        restored = self.clone()
         try:
             restored._recall(state)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -105,7 +106,7 @@ class Law(_Configured, ABC):
 class ElementwiseLaw(_Configured, ABC):
     """Limits entries or rows one by one, from the gradients and weights of this step alone: it has no memory."""
 
-    exact: ClassVar[bool] = True
+    standalone: ClassVar[bool] = True
 
     @abstractmethod
     def apply_(

@@ -26,7 +26,7 @@ class PercentileClip(AdaptiveLaw):
 
     Source: Seetharaman et al. 2020, arXiv 2007.14469 (AutoClip: ``percentile=10, factor=1``, which clips most steps on
     purpose), and icefall's ScaledAdam (``percentile=50, factor=2, window=100``).
-    AutoClip as published is `PercentileClip.published`.
+    AutoClip as published is `AutoClip`.
     We differ: the history is bounded, does not hold the norm being judged, and a norm enters it as at most the limit or
     4 times the median, whichever is larger.
 
@@ -48,13 +48,6 @@ class PercentileClip(AdaptiveLaw):
         self._ceiling = 0.0  # the most that a norm counts for
         self._norms: deque[float] = deque()  # in order of arrival
         self._ordered: list[float] = []  # the same, sorted: a step costs two bisections
-
-    @classmethod
-    def published(cls, percentile: float = 10.0) -> PercentileClip:
-        """AutoClip as its paper has it, to compare with. See `PublishedAutoClip`."""
-        from lightning_gradwatch.laws.autoclip import PublishedAutoClip  # a subclass, so only now
-
-        return PublishedAutoClip(percentile)
 
     def _learn(self, norm: float) -> None:
         if len(self._norms) == self._window:

@@ -29,7 +29,7 @@ class ZScoreClip(AdaptiveLaw):
     direction, of whatever length, does harm. What it shares with `PercentileClip`, such as the limit during the
     warm-up, is told in `AdaptiveLaw`.
 
-    Source: Kumar et al. 2025, arXiv 2504.02507 (ZClip), which is `ZScoreClip.published`.
+    Source: Kumar et al. 2025, arXiv 2504.02507 (ZClip), which is `ZClip`.
     We differ: logarithms, since norms are skewed and their noise is relative (0.2 % of healthy steps clipped instead of
     0.7 %); sigma is at least 0.05; the statistics are fed with the raw norm, winsorised on both sides, and of several
     unusual norms in a row only with the first, instead of with clipped values; a gradient that is far off counts for
@@ -57,13 +57,6 @@ class ZScoreClip(AdaptiveLaw):
         self._warmup: list[float] | None = []  # sorted norms; None once it is over
         self._mean, self._var = 0.0, 0.0  # of log(norm)
         self._spread = 0.0  # z * sigma, 0 in the warm-up
-
-    @classmethod
-    def published(cls) -> ZScoreClip:
-        """ZClip as its paper and its code have it, to compare with; its weaknesses included. See `PublishedZClip`."""
-        from lightning_gradwatch.laws.zclip import PublishedZClip  # a subclass, so only now
-
-        return PublishedZClip()
 
     def limit(self) -> float:
         """The largest usual norm, at most `max_norm`."""

@@ -9,8 +9,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from lightning_gradwatch.events import GradientEvent, Severity
-from lightning_gradwatch.meter import Meter
-from lightning_gradwatch.output.shield import Shield, logger
+from lightning_gradwatch.measurement.meter import Meter
+from lightning_gradwatch.output.failsafe import FailSafe, logger
 
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ALARM: logging.ERROR}
 
@@ -35,15 +35,16 @@ class Console:
         self._seen: Counter[tuple[object, ...]] = Counter()
         self._last: dict[tuple[object, ...], int] = {}
         self._quiet: dict[tuple[object, ...], int] = {}
-        self._shield = Shield()
+        self._shield = FailSafe()
 
-    def is_news(self, event: GradientEvent, *, prints: bool, teller: Hashable = None) -> bool:
+    def is_news(self, event: GradientEvent, *, prints: bool, teller: Hashable = None, each_time: bool = False) -> bool:
         """Prints an event, or counts it.
 
         Args:
             event: What was found.
             prints: Whether this is rank zero.
             teller: Who tells of it, where that is a cause of its own; None for all rules together.
+            each_time: Whether it is news whatever was said before.
 
         Returns:
             Whether it is the first of its cause, or the first after a long silence.
@@ -54,14 +55,10 @@ class Console:
             self._seen[key], self._quiet[key] = 0, 2 * quiet
         self._last[key] = event.step
         self._seen[key] += 1
-        count = self._seen[key]
+        count = 1 if each_time else self._seen[key]
         if prints:
             self._shield.run("events", "printing events failed", _print, event, count)
         return count == 1
-
-    def say(self, event: GradientEvent) -> None:
-        """Prints an event in full, whatever was said before."""
-        self._shield.run("events", "printing events failed", _print, event, 1)
 
 
 def _print(event: GradientEvent, count: int) -> None:
@@ -86,7 +83,7 @@ def ensure_visible() -> None:
 def tell(trainer: Any, line: str) -> None:
     """One line, from rank zero."""
     if trainer.is_global_zero:
-        Shield().run("line", f"saying {line!r} failed", logger.info, "%s", line)
+        FailSafe().run("line", f"saying {line!r} failed", logger.info, "%s", line)
 
 
 def start_line(trainer: Any, watches: Sequence[Watched], acts: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lightning_gradwatch.output.merging import Merging
 from lightning_gradwatch.rules import depth_factor, speed_spread
-from lightning_gradwatch.snapshot import Floats, GradientSnapshot, Layout, by_layer
+from lightning_gradwatch.snapshot import Floats, GradientSnapshot, ParameterInfo, by_layer
 
 
 def headline(
@@ -35,7 +35,7 @@ def headline(
 
 
 def per_layer(
-    layout: Layout, merging: Merging, norms: Floats, moved: Floats | None, weights: Floats | None
+    layout: ParameterInfo, merging: Merging, norms: Floats, moved: Floats | None, weights: Floats | None
 ) -> dict[str, float]:
     """The values of each layer, or of layers merged; without those that were not measured.
 
@@ -72,7 +72,7 @@ def _by_name(stem: str, merging: Merging, values: Floats) -> dict[str, float]:
     return {f"{stem}/{name}": value for name, value in zip(merging.names, values.tolist(), strict=True)}
 
 
-def _layer_ratios(layout: Layout, moved: Floats | None, weights: Floats | None) -> Floats | None:
+def _layer_ratios(layout: ParameterInfo, moved: Floats | None, weights: Floats | None) -> Floats | None:
     return None if moved is None or weights is None else _ratios(by_layer(layout, moved), by_layer(layout, weights))
 
 

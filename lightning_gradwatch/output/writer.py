@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only code that touches loggers, each behind a `Shield`."""
+"""The only code that touches loggers, each behind a `FailSafe`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lightning_gradwatch.events import GradientEvent
 from lightning_gradwatch.output.curves import step_of
+from lightning_gradwatch.output.failsafe import FailSafe
 from lightning_gradwatch.output.layout import add_layout
 from lightning_gradwatch.output.markdown import as_markdown
-from lightning_gradwatch.output.shield import Shield
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
 FIRST_PICTURE = 32
@@ -31,7 +31,7 @@ class Writer:
     def __init__(self, loggers: Iterable[Any]) -> None:
         self._loggers = list(loggers)
         self._histories: dict[tuple[int, int], Any] = {}
-        self._shield = Shield()
+        self._shield = FailSafe()
         self._laid_out = False
         self._recorded = self._drawn = self._last_step = 0
 

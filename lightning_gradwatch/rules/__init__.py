@@ -3,8 +3,8 @@
 
 Example:
     >>> import numpy as np
-    >>> from lightning_gradwatch.snapshot import GradientSnapshot, Layout
-    >>> layout = Layout(("net.weight",), ((2, 2),))
+    >>> from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo
+    >>> layout = ParameterInfo(("net.weight",), ((2, 2),))
     >>> rules = explosion_rules(max_norm=1.0)
     >>> found = rules.judge(GradientSnapshot(layout, norms=np.array([5.0]), present=np.array([True])))
     >>> print(found[0].message.splitlines()[0])
@@ -23,10 +23,10 @@ from lightning_gradwatch.rules.disconnected import Disconnected
 from lightning_gradwatch.rules.exploding_depth import ExplodingDepth
 from lightning_gradwatch.rules.growth import Growth
 from lightning_gradwatch.rules.limits import AbsoluteLimits
-from lightning_gradwatch.rules.look import Learner, Look
+from lightning_gradwatch.rules.loss_history import LossHistory, Reduce
 from lightning_gradwatch.rules.nonfinite import NonFinite
 from lightning_gradwatch.rules.not_updated import NotUpdated
-from lightning_gradwatch.rules.progress import LossHistory, Reduce
+from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
 from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.ruleset import RuleSet
 from lightning_gradwatch.rules.saturated import Saturated
@@ -44,11 +44,11 @@ __all__ = [
     "ExplodingDepth",
     "ExplodingInTime",
     "Growth",
-    "Learner",
-    "Look",
     "LossHistory",
     "NonFinite",
     "NotUpdated",
+    "ProbeReading",
+    "ProbeRule",
     "Reduce",
     "Rule",
     "RuleSet",

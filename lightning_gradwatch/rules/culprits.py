@@ -7,7 +7,7 @@ import numpy as np
 
 from lightning_gradwatch.events import Severity
 from lightning_gradwatch.rules.depth import Indices
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot
 
 _WARNED, _ALARMED = 1, 2

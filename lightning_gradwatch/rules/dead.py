@@ -11,9 +11,9 @@ import numpy as np
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.culprits import news
 from lightning_gradwatch.rules.depth import Indices, layers_of
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.memory import PerParameter
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
+from lightning_gradwatch.rules.per_parameter import PerParameter
 from lightning_gradwatch.rules.rule import event
 from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import Bools, GradientSnapshot
@@ -45,7 +45,7 @@ class Dead:
         self._idle = False  # whether any count is running
         self._seen = 0
         self._silent = 0
-        self._latch = Latch()
+        self._latch = Hysteresis()
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """Counts zeros."""

@@ -8,12 +8,12 @@ from typing import Any
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.culprits import news
 from lightning_gradwatch.rules.depth import layers_of
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.memory import PerParameter
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
+from lightning_gradwatch.rules.per_parameter import PerParameter
 from lightning_gradwatch.rules.rule import event
 from lightning_gradwatch.rules.text import listed
-from lightning_gradwatch.snapshot import GradientSnapshot, Layout
+from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo
 
 _DETACHED = 18  # row of the remedy table
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
@@ -38,9 +38,9 @@ class Disconnected:
         self.steps = steps + patience - 1
         self._losses = losses
         self._memory = PerParameter(3)  # whether it was ever seen, steps without, what was reported
-        self._complete: Layout | None = None  # the layout of which all were seen
+        self._complete: ParameterInfo | None = None  # the layout of which all were seen
         self._nothing = 0  # steps in a row without any gradient
-        self._latch = Latch()
+        self._latch = Hysteresis()
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:
         """Counts absences."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.depth import Indices, account, layers_of, sensitivities
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.rule import event, usable
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
 
@@ -34,7 +34,7 @@ class ExplodingDepth:
 
     def __init__(self, losses: LossHistory, *, patience: int = 1) -> None:
         self._losses = losses
-        self._latch = Latch(patience)
+        self._latch = Hysteresis(patience)
         self._steps = 0
         self._held = 0
 

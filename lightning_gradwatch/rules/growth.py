@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.rule import blame, event, usable
 from lightning_gradwatch.rules.text import number, where
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
@@ -40,7 +40,7 @@ class Growth:
         self.window = window
         self.factor = factor
         self._losses = losses
-        self._latch = Latch(patience)
+        self._latch = Hysteresis(patience)
         self._steps = 0
         self._early: list[float] = []
         self._norms: deque[float] = deque(maxlen=window)

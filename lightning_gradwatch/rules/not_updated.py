@@ -10,8 +10,8 @@ import numpy as np
 from lightning_gradwatch.events import EventKind, GradientEvent
 from lightning_gradwatch.rules.culprits import news
 from lightning_gradwatch.rules.depth import layers_of
-from lightning_gradwatch.rules.memory import PerParameter
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.loss_history import LossHistory
+from lightning_gradwatch.rules.per_parameter import PerParameter
 from lightning_gradwatch.rules.rule import event, usable
 from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from lightning_gradwatch.events import EventKind, GradientEvent
-from lightning_gradwatch.rules.look import Learner, Look
+from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.nonfinite import NonFinite
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
 from lightning_gradwatch.rules.rule import Rule
 from lightning_gradwatch.rules.spike import Spike
 from lightning_gradwatch.snapshot import GradientSnapshot
@@ -37,7 +37,7 @@ class RuleSet:
         self.rules = dict(rules)
         self.losses = losses
         self._asked = [(name, rule, isinstance(rule, NonFinite)) for name, rule in self.rules.items()]
-        self._learners = [rule for rule in rules.values() if isinstance(rule, Learner)]
+        self._learners = [rule for rule in rules.values() if isinstance(rule, ProbeRule)]
         self._ignore = {EventKind(kind) for kind in ignore}
 
     @property
@@ -45,12 +45,12 @@ class RuleSet:
         """The rule whose limit the coming step may be clipped to, if it is in the set."""
         return next((rule for rule in self.rules.values() if isinstance(rule, Spike)), None)
 
-    def learn(self, look: Look | None, failed: Failed = _raise, off: Collection[str] = ()) -> None:
+    def learn(self, look: ProbeReading | None, failed: Failed = _raise, off: Collection[str] = ()) -> None:
         """Hands a look to the rules that learn from looks; `failed` and `off` as in `findings`."""
         if look is None:
             return
         for name, rule in self.rules.items():
-            if isinstance(rule, Learner) and name not in off:
+            if isinstance(rule, ProbeRule) and name not in off:
                 try:
                     rule.learn(look)
                 except Exception as error:  # a mistake of ours, of any kind; `failed` raises it where it must not pass

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.look import Learner, Look
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
+from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
 from lightning_gradwatch.rules.rule import event
 from lightning_gradwatch.rules.text import listed
 from lightning_gradwatch.snapshot import GradientSnapshot
@@ -31,7 +31,7 @@ _LARGE = 17  # row of the remedy table
 _PLAIN = ("steps", "last", "pointless", "since", "in_a_row", "share", "fresh")
 
 
-class Saturated(Learner):
+class Saturated(ProbeRule):
     """Finds layers nearly all of whose outputs sit where the activation function is flat, look after look.
 
     It has to ask for looks, which cost something, and does so only with a reason, once per window: the training makes
@@ -50,7 +50,7 @@ class Saturated(Learner):
         self.window = window
         self.wants_look = False
         self._losses = losses
-        self._latch = Latch()
+        self._latch = Hysteresis()
         self._steps = 0
         self._last = -1
         self._pointless = False
@@ -60,7 +60,7 @@ class Saturated(Learner):
         self._fresh = False  # whether a look has come that is not judged
         self._layers: dict[str, float] = {}  # worst first
 
-    def learn(self, look: Look) -> None:
+    def learn(self, look: ProbeReading) -> None:
         """Takes the shares of one batch."""
         if look.at == self._last or look.saturated is None:
             return

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.baseline import RESEED, Baseline
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.rule import blame, event, usable
 from lightning_gradwatch.rules.text import number, where
 from lightning_gradwatch.snapshot import GradientSnapshot

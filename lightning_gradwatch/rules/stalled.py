@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
 from lightning_gradwatch.rules.rule import event, usable
 from lightning_gradwatch.rules.text import number
 from lightning_gradwatch.snapshot import Floats, GradientSnapshot
@@ -38,7 +38,7 @@ class Stalled:
         self.window = window
         self.ratio = ratio
         self._losses = losses
-        self._latch = Latch(patience)
+        self._latch = Hysteresis(patience)
         self._steps = 0
         self._since: int | None = None
         self._looks = 0

@@ -10,12 +10,12 @@ import numpy as np
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.depth import Indices, layers_of
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.memory import PerParameter
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
+from lightning_gradwatch.rules.per_parameter import PerParameter
 from lightning_gradwatch.rules.rule import event
 from lightning_gradwatch.rules.text import number
-from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot, Layout
+from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot, ParameterInfo
 
 _IN_A_ROW = 3  # measured steps
 _MATRICES = 0.3  # of all that have a gradient
@@ -49,12 +49,12 @@ class UpdateTooLarge:
     def __init__(self, losses: LossHistory, *, limit: float = 0.5, patience: int = 1) -> None:
         self.limit = limit
         self._losses = losses
-        self._latch = Latch(patience)
+        self._latch = Hysteresis(patience)
         # Large ones in a row, last ratio, own step of it, own step up to which the matrix is left out (0: not met yet).
         self._memory = PerParameter(4)
         self._steps = 0
         self._hot = False  # whether the memory says anything but "all is well"
-        self._layout: Layout | None = None
+        self._layout: ParameterInfo | None = None
         self._usual: Floats = np.zeros(0)
 
     def judge(self, snapshot: GradientSnapshot) -> list[GradientEvent]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.depth import Indices, account, layers_of, sensitivities
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.memory import PerParameter
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
+from lightning_gradwatch.rules.per_parameter import PerParameter
 from lightning_gradwatch.rules.rule import event, usable
 from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot
 
@@ -47,7 +47,7 @@ class VanishingDepth:
         self.window = window
         self.ratio = ratio
         self._losses = losses
-        self._latch = Latch(patience)
+        self._latch = Hysteresis(patience)
         self._shares = PerParameter(2)  # of the recent looks: below the ratio, below three times the ratio
         self._steps = 0
         self._low = False  # whether any share is above 0

@@ -7,9 +7,9 @@ from math import isfinite
 from typing import Any
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
-from lightning_gradwatch.rules.latch import Latch
-from lightning_gradwatch.rules.look import Learner, Look
-from lightning_gradwatch.rules.progress import LossHistory
+from lightning_gradwatch.rules.hysteresis import Hysteresis
+from lightning_gradwatch.rules.loss_history import LossHistory
+from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
 from lightning_gradwatch.rules.rule import event
 from lightning_gradwatch.rules.text import listed, number
 from lightning_gradwatch.snapshot import GradientSnapshot
@@ -18,7 +18,7 @@ _LOOKS = 3  # that make a verdict
 _SEVERITY = {True: Severity.ALARM, False: None, None: Severity.WARNING}
 
 
-class _ThroughTime(Learner):
+class _ThroughTime(ProbeRule):
     """Judges the profile over time by its ends: the first tenth of the steps against the last.
 
     Every look of the last window must be beyond the limit, while the training makes no progress: LSTM and GRU start at
@@ -40,12 +40,12 @@ class _ThroughTime(Learner):
         self.limit = limit
         self._first = windows * window
         self._losses = losses
-        self._latch = Latch()
+        self._latch = Hysteresis()
         self._steps = 0
         self._last = -1
         self._looks: dict[str, list[tuple[int, float]]] = {}  # by layer: own step, logarithm
 
-    def learn(self, look: Look) -> None:
+    def learn(self, look: ProbeReading) -> None:
         """Takes the profiles of one batch; those that are not known say nothing."""
         if look.at == self._last or not look.fading:
             return

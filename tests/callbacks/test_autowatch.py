@@ -11,7 +11,7 @@ import torch
 
 from lightning_gradwatch import ExplosionDetector, GradientNormLogger, LRDecay, default_callbacks, factory
 from lightning_gradwatch.callbacks import autowatch
-from lightning_gradwatch.callbacks.peer import Peer
+from lightning_gradwatch.engine.participant import Participant
 
 WATCHERS = ["GradientNormLogger", "ExplosionDetector", "VanishingDetector"]
 
@@ -27,7 +27,7 @@ def watch(monkeypatch):
 
 
 def ours(trainer):
-    return [callback for callback in trainer.callbacks if isinstance(callback, Peer)]
+    return [callback for callback in trainer.callbacks if isinstance(callback, Participant)]
 
 
 def names(trainer):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lightning_gradwatch import AdaptiveClipper, EventKind, ExplosionDetector, LRDecay, NormClip, Severity
-from lightning_gradwatch.callbacks.watch import Watch
+from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 
 CALM = [1.0 + 0.01 * (i % 7) for i in range(60)]
 
@@ -28,7 +28,7 @@ def ears(kit):
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
 def test_a_first_batch_that_the_weights_cannot_bear_is_told_by_layer_and_batch(kit, ears, said, monkeypatch, late):
     if late:
-        monkeypatch.setattr(Watch, "on_cuda", property(lambda self: True))
+        monkeypatch.setattr(OptimizerHooks, "on_cuda", property(lambda self: True))
     kit.pull([1e6, 1.0, 1.0], [AdaptiveClipper(), ears], lambda p: torch.optim.SGD(p, lr=0.125, fused=late))
     (event,) = ears.heard
     assert (event.kind, event.batch_idx, event.value) == (EventKind.UPDATE_TOO_LARGE, 0, 1e6)

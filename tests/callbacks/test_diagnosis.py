@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_gradwatch import ExplosionDetector, GradientNormLogger, VanishingDetector
-from lightning_gradwatch.callbacks.session import Session
 from lightning_gradwatch.diagnosis import ForwardProbe, TimeProbe
+from lightning_gradwatch.engine.session import Session
 
 WINDOW = 10  # a short one, so that verdicts come after 20 steps
 

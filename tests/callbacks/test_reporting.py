@@ -24,14 +24,14 @@ PACKAGE = "lightning_gradwatch."
 REPORTS = {  # what is broken: what is said
     "callbacks.base.start_line": "the lines at the start failed",
     "callbacks.base.notes": "the lines at the start failed",
-    "callbacks.logger.headline": "GradientNormLogger failed",
-    "callbacks.logger.per_layer": "GradientNormLogger failed",
-    "callbacks.logger.EpochAggregate.add": "GradientNormLogger failed",
-    "callbacks.logger.EpochAggregate.compute": "GradientNormLogger failed",
-    "callbacks.diagnose.explained": "looking into the layers failed",
-    "callbacks.diagnose.gather": "looking into the layers failed",
-    "callbacks.diagnose.diagnosed": "looking into the layers failed",
-    "callbacks.diagnose.inspect": "looking into the layers failed",
+    "callbacks.gradient_norm_logger.headline": "GradientNormLogger failed",
+    "callbacks.gradient_norm_logger.per_layer": "GradientNormLogger failed",
+    "callbacks.gradient_norm_logger.EpochAggregate.add": "GradientNormLogger failed",
+    "callbacks.gradient_norm_logger.EpochAggregate.compute": "GradientNormLogger failed",
+    "engine.investigation.explained": "looking into the layers failed",
+    "engine.investigation.gather": "looking into the layers failed",
+    "engine.investigation.diagnosed": "looking into the layers failed",
+    "engine.investigation.inspect": "looking into the layers failed",
     "output.writer.as_markdown": "failed to write texts",
     "output.writer.step_of": "failed to write records",
     "output.writer.add_layout": "failed to write the layout of its charts",
@@ -175,13 +175,13 @@ def test_a_measurement_that_fails_ends_no_training_that_is_only_watched(kit, mon
         return kit.flat(module)
 
     bare = run([])
-    monkeypatch.setattr(PACKAGE + "meter.Meter.read", fail)
+    monkeypatch.setattr(PACKAGE + "measurement.meter.Meter.read", fail)
     assert torch.equal(run([make() for make in WATCHERS]), bare)
     assert said().count("nothing is watched from here on (OurOwnError: of ours)") == 1
 
 
 @pytest.mark.parametrize("acting", [ExplosionDetector, AdaptiveClipper])
 def test_a_measurement_that_somebody_acts_on_must_not_fail_unnoticed(kit, monkeypatch, acting):
-    monkeypatch.setattr(PACKAGE + "meter.Meter.read", fail)
+    monkeypatch.setattr(PACKAGE + "measurement.meter.Meter.read", fail)
     with pytest.raises(OurOwnError):
         kit.fit(kit.net(), [GradientNormLogger(), acting()], steps=6)

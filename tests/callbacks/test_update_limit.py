@@ -15,14 +15,15 @@ from lightning_gradwatch import (
     PercentileClip,
     ZScoreClip,
 )
-from lightning_gradwatch.callbacks.watch import Watch
-from lightning_gradwatch.meter import Meter
+from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
+from lightning_gradwatch.laws import AutoClip, ZClip
+from lightning_gradwatch.measurement.meter import Meter
 
 LEARNING = {"default": {}, "zscore": {"law": ZScoreClip()}, "percentile": {"law": PercentileClip()}}
 EXACT = {
     "norm": NormClip(max_norm=1e9),
-    "published zclip": ZScoreClip.published(),
-    "published autoclip": PercentileClip.published(),
+    "published zclip": ZClip(),
+    "published autoclip": AutoClip(),
     "value": "value",
     "unitwise": "unitwise",
 }
@@ -39,7 +40,7 @@ def moved(trace):
 @pytest.mark.parametrize("how", LEARNING.values(), ids=LEARNING)
 def test_a_bad_first_batch_does_not_ruin_the_weights(kit, monkeypatch, how, options, late):
     if late:
-        monkeypatch.setattr(Watch, "on_cuda", property(lambda self: True))
+        monkeypatch.setattr(OptimizerHooks, "on_cuda", property(lambda self: True))
     trace = kit.pull([1e6, 1.0], [AdaptiveClipper(**how)], lambda p: torch.optim.SGD(p, lr=0.125, **options))
     share = 1 - options.get("momentum", 0.0)  # momentum does the rest later
     assert moved(trace) == pytest.approx(0.001 * share, rel=1e-3)
@@ -99,7 +100,7 @@ def test_how_far_a_layer_in_trouble_has_come_is_seen_at_each_step(kit, monkeypat
 @pytest.mark.parametrize("size", [40.0, 400.0])
 def test_a_resumed_run_remembers_which_layers_were_beyond(kit, tmp_path, monkeypatch, size, late):
     if late:
-        monkeypatch.setattr(Watch, "on_cuda", True)
+        monkeypatch.setattr(OptimizerHooks, "on_cuda", True)
 
     class Save(kit.pl.Callback):
         def on_train_batch_end(self, trainer, *_):
@@ -131,7 +132,7 @@ def test_adams_first_step_is_held_to_what_the_weights_can_bear(kit, monkeypatch,
         return torch.optim.Adam(parameters, lr=3.0, fused=fused)
 
     if late:
-        monkeypatch.setattr(Watch, "on_cuda", property(lambda self: True))
+        monkeypatch.setattr(OptimizerHooks, "on_cuda", property(lambda self: True))
     free, _ = first_step(kit, optimizer, [])
     held, trainer = first_step(kit, optimizer, [LRDecay(), ExplosionDetector()])
     assert free > 3
@@ -176,6 +177,6 @@ def test_a_rate_that_jumps_does_not_multiply_the_momentum_of_before(kit, monkeyp
         return max((w - v).norm().item() for v, w in zip(trace.weights, trace.weights[1:], strict=False))
 
     if late:
-        monkeypatch.setattr(Watch, "on_cuda", property(lambda self: True))
+        monkeypatch.setattr(OptimizerHooks, "on_cuda", property(lambda self: True))
     assert furthest([]) > 100
     assert furthest([AdaptiveClipper(), LRDecay(), ExplosionDetector()]) < 0.05

@@ -12,11 +12,11 @@ import pytest
 from lightning_gradwatch.diagnosis import Activation, Evidence, Input, Scale, Setup, diagnosed, explained, find_cause
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.rules.remedies import remedies
-from lightning_gradwatch.snapshot import GradientSnapshot, Layout
+from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo
 
 SOUND = Input("batch[0]", 0, 0, 1.0, 3.0)
 NOW = GradientSnapshot(
-    Layout(("a.weight",), ((2, 2),)), np.ones(1), np.array([True]), step=904, log_step=903, epoch=2, batch_idx=45
+    ParameterInfo(("a.weight",), ((2, 2),)), np.ones(1), np.array([True]), step=904, log_step=903, epoch=2, batch_idx=45
 )
 BARE = Setup(normalised=False)
 SIGMOIDS = [Activation(f"net.{i}", "sigmoid", 0.0) for i in range(19)]

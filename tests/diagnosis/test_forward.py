@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_gradwatch.diagnosis import ForwardProbe, hidden
-from lightning_gradwatch.diagnosis.guard import Guard
+from lightning_gradwatch.diagnosis.guard import SuppressErrors
 
 
 def each(name, values):
@@ -32,7 +32,7 @@ class Called(nn.Module):
 
 def look(net, *args):
     """What a probe reads of one pass, as floats."""
-    probe = ForwardProbe(net, Guard())
+    probe = ForwardProbe(net, SuppressErrors())
     probe.attach()
     net(*args)
     probe.detach()
@@ -129,7 +129,7 @@ def test_an_output_may_saturate_but_not_be_silent():
 
 def test_nothing_is_left_behind_and_nothing_is_seen_afterwards():
     net = Called(functional.relu)
-    probe = ForwardProbe(net, Guard())
+    probe = ForwardProbe(net, SuppressErrors())
     probe.attach()
     probe.detach()
     net(torch.ones(1, 2))
@@ -139,7 +139,7 @@ def test_nothing_is_left_behind_and_nothing_is_seen_afterwards():
 
 def test_what_goes_wrong_in_the_probe_does_not_reach_the_training(monkeypatch):
     net = Called(functional.relu)
-    probe = ForwardProbe(net, Guard())
+    probe = ForwardProbe(net, SuppressErrors())
     monkeypatch.setattr(probe, "_put", lambda *_: 1 / 0)
     probe.attach()
     assert torch.equal(net(torch.ones(1, 2)), torch.ones(1, 2))
@@ -149,7 +149,7 @@ def test_what_goes_wrong_in_the_probe_does_not_reach_the_training(monkeypatch):
 
 def test_what_goes_wrong_in_the_training_is_not_swallowed():
     net = Called(lambda x: torch.relu(x[5]))
-    probe = ForwardProbe(net, Guard())
+    probe = ForwardProbe(net, SuppressErrors())
     probe.attach()
     with pytest.raises(IndexError):
         net(torch.ones(1, 2))

@@ -8,11 +8,11 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from lightning_gradwatch.rules import ExplodingInTime, Look, LossHistory, RuleSet, Saturated, VanishingInTime
+from lightning_gradwatch.rules import ExplodingInTime, LossHistory, ProbeReading, RuleSet, Saturated, VanishingInTime
 from lightning_gradwatch.rules.saturated import gains
-from lightning_gradwatch.snapshot import GradientSnapshot, Layout
+from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo
 
-LAYOUT = Layout(("rnn.weight", "head.weight"), ((4, 4), (4, 4)))
+LAYOUT = ParameterInfo(("rnn.weight", "head.weight"), ((4, 4), (4, 4)))
 FLAT = [2.3] * 200
 FALLING = np.geomspace(2.3, 0.5, 200).tolist()
 
@@ -43,7 +43,7 @@ def played(make, looks, losses, weight=2.0, through=None):
 
 
 def time(value):
-    return lambda i, wanted: Look(i, {"rnn": value(i) if callable(value) else value}) if i % 10 == 1 else None
+    return lambda i, wanted: ProbeReading(i, {"rnn": value(i) if callable(value) else value}) if i % 10 == 1 else None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_one_look_that_is_not_so_bad_is_enough_to_wait_for_a_window():
 
 @pytest.mark.parametrize(("at", "found"), [((91, 96), 0), ((91, 96, 99), 1)])
 def test_three_looks_within_a_window_make_a_verdict(at, found):
-    events, _ = played(VanishingInTime, lambda i, wanted: Look(i, {"rnn": -8.0}) if i in at else None, FLAT)
+    events, _ = played(VanishingInTime, lambda i, wanted: ProbeReading(i, {"rnn": -8.0}) if i in at else None, FLAT)
     assert len(events) == found
 
 
@@ -83,12 +83,14 @@ def test_looks_without_a_number_say_nothing(unknown):
 
 
 def test_layers_of_another_optimizer_are_not_judged():
-    assert played(VanishingInTime, lambda i, wanted: Look(i, {"other": -9.0}), FLAT)[0] == []
+    assert played(VanishingInTime, lambda i, wanted: ProbeReading(i, {"other": -9.0}), FLAT)[0] == []
 
 
 def full(share):
     """A look wherever it was asked for at the step before."""
-    return lambda i, wanted: Look(i, {}, {"rnn": share, "head": 0.1} if share is not None else {}) if wanted else None
+    return lambda i, wanted: (
+        ProbeReading(i, {}, {"rnn": share, "head": 0.1} if share is not None else {}) if wanted else None
+    )
 
 
 def test_saturation_without_progress_is_an_alarm_after_six_looks():
@@ -129,7 +131,7 @@ def test_a_model_without_such_units_is_looked_at_once():
 
 def test_units_that_recover_are_not_reported():
     events, asked = played(
-        Saturated, lambda i, wanted: Look(i, {}, {"rnn": 0.95 if i < 70 else 0.5}) if wanted else None, FLAT
+        Saturated, lambda i, wanted: ProbeReading(i, {}, {"rnn": 0.95 if i < 70 else 0.5}) if wanted else None, FLAT
     )
     assert events == []
     assert asked == [49, 54, 59, 64, 69, 99, 149, 199]
@@ -138,7 +140,7 @@ def test_units_that_recover_are_not_reported():
 @pytest.mark.parametrize(("between", "events"), [(0.75, 1), (0.65, 2)])
 def test_saturation_is_told_again_only_after_all_units_were_well_below_the_share(between, events):
     def looks(i, wanted):
-        return Look(i, {}, {"rnn": between if 80 < i <= 200 else 0.95}) if wanted else None
+        return ProbeReading(i, {}, {"rnn": between if 80 < i <= 200 else 0.95}) if wanted else None
 
     assert len(played(Saturated, looks, FLAT * 2)[0]) == events
 
@@ -150,7 +152,7 @@ def test_a_memory_that_is_saved_goes_on_as_if_nothing_had_been(rule, looks, at):
 
 
 def test_the_gain_of_standard_normal_weights_is_the_root_of_their_inputs():
-    layout = Layout(("net.weight", "net.bias"), ((8, 64), (8,)))
+    layout = ParameterInfo(("net.weight", "net.bias"), ((8, 64), (8,)))
     norms = np.array([np.sqrt(8 * 64.0), 1.0])
     one = GradientSnapshot(layout, np.ones(2), np.ones(2, bool), weight_norms=norms)
     assert gains(one)["net"] == pytest.approx((8.0, 1.0))

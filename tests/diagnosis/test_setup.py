@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from lightning_gradwatch.diagnosis import Setup, read_setup
-from lightning_gradwatch.snapshot import GradientSnapshot, Layout
+from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo
 
 
 def read(module=None, groups=(), clip=None, norm=2.0, **fields):
-    layout = Layout(("a.weight",), ((10, 10),))
+    layout = ParameterInfo(("a.weight",), ((10, 10),))
     snapshot = GradientSnapshot(layout, np.array([norm]), np.array([True]), **fields)
     return read_setup(module or nn.Linear(2, 2), snapshot, groups, clip)
 

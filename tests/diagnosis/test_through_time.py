@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from lightning_gradwatch.diagnosis import TimeProbe
-from lightning_gradwatch.diagnosis.guard import Guard
+from lightning_gradwatch.diagnosis.guard import SuppressErrors
 from lightning_gradwatch.diagnosis.through_time import fading
 
 T = 40
@@ -51,7 +51,7 @@ def test_short_sequences_have_no_profile():
 
 def profile(rnn, given, **kwargs):
     """What a probe reads of one pass, and the gradients of the weights."""
-    probe = TimeProbe({"rnn": rnn}, Guard())
+    probe = TimeProbe({"rnn": rnn}, SuppressErrors())
     probe.attach()
     rnn.zero_grad()
     out = rnn(given, **kwargs)[0]
@@ -114,7 +114,7 @@ def test_packed_sequences_are_unpacked_for_it():
     x = torch.randn(3, T, 3)
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     rnn = sick(batch_first=True)
-    probe = TimeProbe({"rnn": rnn}, Guard())
+    probe = TimeProbe({"rnn": rnn}, SuppressErrors())
     probe.attach()
     rnn(packed)[1].pow(2).sum().backward()
     probe.detach()
@@ -124,7 +124,7 @@ def test_packed_sequences_are_unpacked_for_it():
 
 
 def test_a_single_sequence_and_an_input_by_name_are_read_too():
-    probe = TimeProbe({"rnn": sick()}, Guard())
+    probe = TimeProbe({"rnn": sick()}, SuppressErrors())
     probe.attach()
     probe.layers["rnn"](input=torch.randn(T, 3))[0][-1].sum().backward()
     probe.detach()
@@ -137,7 +137,7 @@ def test_the_input_s_own_gradient_is_left_alone():
     (rnn(embedded)[0][-1].sum() + 1e3 * embedded.sum()).backward()
     plain, embedded.grad = embedded.grad, None
     assert plain is not None
-    probe = TimeProbe({"rnn": rnn}, Guard())
+    probe = TimeProbe({"rnn": rnn}, SuppressErrors())
     probe.attach()
     (rnn(embedded)[0][-1].sum() + 1e3 * embedded.sum()).backward()
     probe.detach()
@@ -148,7 +148,7 @@ def test_the_input_s_own_gradient_is_left_alone():
 
 def test_frozen_layers_and_passes_without_gradients_are_not_read():
     rnn = sick()
-    probe = TimeProbe({"rnn": rnn}, Guard())
+    probe = TimeProbe({"rnn": rnn}, SuppressErrors())
     probe.attach()
     with torch.no_grad():
         rnn(torch.randn(T, 4, 3))

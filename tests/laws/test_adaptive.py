@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize("law", [ZScoreClip(), PercentileClip()], id
 
 @pytest.fixture(autouse=True)
 def _empty(law):
-    vars(law).update(vars(law.fresh()))
+    vars(law).update(vars(law.clone()))
 
 
 def noisy(steps, level=1.0, sigma=0.05, seed=0):
@@ -113,6 +113,6 @@ def test_one_usual_norm_breaks_the_row(law):
 
 def test_slow_growth_and_decay_are_left_alone(law):
     for sign in (1, -1):
-        law = law.fresh()
+        law = law.clone()
         norms = [x * math.exp(sign * step / 700) for step, x in enumerate(noisy(4000))]
         assert len(hits(law, norms)) <= 0.005 * 4000

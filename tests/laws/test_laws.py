@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_gradwatch.laws import (
+    AutoClip,
     ElementwiseLaw,
     Law,
     LawName,
@@ -21,10 +22,10 @@ from lightning_gradwatch.laws import (
     PercentileClip,
     UnitwiseClip,
     ValueClip,
+    ZClip,
     ZScoreClip,
     as_law,
 )
-from lightning_gradwatch.laws.autoclip import PublishedAutoClip
 
 NORM_LAWS = {
     "norm": NormClip(0.5),
@@ -33,8 +34,8 @@ NORM_LAWS = {
     "autoclip": PercentileClip(percentile=10, factor=1, window=20),
     "zscore": ZScoreClip(),
     "capped": ZScoreClip(z=2, alpha=0.9, warmup_steps=5, max_norm=3),
-    "published": ZScoreClip.published(),
-    "published autoclip": PercentileClip.published(),
+    "published": ZClip(),
+    "published autoclip": AutoClip(),
 }
 each_norm_law = pytest.mark.parametrize("law", NORM_LAWS.values(), ids=NORM_LAWS)
 norms = st.floats(min_value=2.0**-60, max_value=2.0**60, width=32)  # their ratio is a normal float32
@@ -42,7 +43,7 @@ seen_norms = st.lists(norms | st.sampled_from([0.0, math.nan, math.inf, 1.0, 1.1
 
 
 def taught(law, values):
-    law = law.fresh()
+    law = law.clone()
     for value in values:
         law.update(value)
     return law
@@ -61,7 +62,7 @@ def test_the_factor_is_in_0_to_1_and_takes_the_norm_to_the_limit_or_below(law, s
     law = taught(law, seen)
     factor = law.factor(torch.tensor(norm))
     assert 0 <= factor <= 1
-    if type(law) is not PublishedAutoClip:  # its percentile is that of a history with this norm in it
+    if type(law) is not AutoClip:  # its percentile is that of a history with this norm in it
         assert float(factor) * norm <= law.limit() * (1 + 1e-6)
     if norm <= law.limit() * (1 - 1e-6):
         assert factor == 1
@@ -70,7 +71,7 @@ def test_the_factor_is_in_0_to_1_and_takes_the_norm_to_the_limit_or_below(law, s
 @each_norm_law
 @given(before=seen_norms, after=seen_norms)
 def test_a_resumed_law_gives_the_same_limits_to_the_last_bit(law, before, after):
-    uninterrupted, resumed = taught(law, before), law.fresh()
+    uninterrupted, resumed = taught(law, before), law.clone()
     resumed.load_state_dict(saved(uninterrupted))
     assert resumed.limit() == uninterrupted.limit()
     for value in after:
@@ -120,8 +121,8 @@ def test_copies_go_their_own_way(law):
 @each_norm_law
 def test_fresh_keeps_the_configuration_and_forgets_the_norms(law):
     law = taught(law, [1.0, 1.5] * 40)
-    assert repr(law.fresh()) == repr(law)
-    assert law.fresh().state_dict() == type(law).fresh(law).state_dict()
+    assert repr(law.clone()) == repr(law)
+    assert law.clone().state_dict() == type(law).clone(law).state_dict()
     assert taught(law, [2.0]).limit() == taught(taught(law, [7.0]), [2.0]).limit()
 
 
@@ -135,11 +136,11 @@ def test_a_state_of_another_law_is_refused(law, state):
 def test_the_laws_refuse_the_states_of_each_other():
     with pytest.raises(ValueError, match="must be saved by ZScoreClip, got one saved by PercentileClip"):
         ZScoreClip().load_state_dict(PercentileClip().state_dict())
-    with pytest.raises(ValueError, match="got one saved by PublishedZClip"):
-        ZScoreClip().load_state_dict(ZScoreClip.published().state_dict())
+    with pytest.raises(ValueError, match="got one saved by ZClip"):
+        ZScoreClip().load_state_dict(ZClip().state_dict())
 
 
-@pytest.mark.parametrize("law", [ZScoreClip(), PercentileClip(), ZScoreClip.published()])
+@pytest.mark.parametrize("law", [ZScoreClip(), PercentileClip(), ZClip()])
 def test_a_state_without_one_of_its_parts_is_refused_and_changes_nothing(law):
     law = taught(law, [1.0] * 60)
     good = law.state_dict()

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_gradwatch.laws import PercentileClip
-from lightning_gradwatch.laws.autoclip import PublishedAutoClip
+from lightning_gradwatch.laws import AutoClip, PercentileClip
 
 
 @pytest.mark.parametrize("percentile", [0, 10, 50, 90, 99.5, 100])
@@ -64,7 +63,7 @@ def test_published_is_autoclip_step_by_step(percentile):
     norms = [rng.lognormvariate(0, 0.5) for _ in range(400)]
     norms[100:103] = [1e6] * 3
     norms[200:] = [3 * norm for norm in norms[200:]]
-    law, after = PercentileClip.published(percentile), []
+    law, after = AutoClip(percentile), []
     for norm in norms:
         factor = float(law.factor(torch.tensor(norm, dtype=torch.float64)))
         assert (factor < 1) == (norm > law.limit())
@@ -73,23 +72,23 @@ def test_published_is_autoclip_step_by_step(percentile):
     assert after == pytest.approx(autoclip(norms, percentile), rel=1e-5)  # clip_grad_norm_ divides by norm + 1e-6
 
 
-@pytest.mark.parametrize("law", [PercentileClip.published(), PublishedAutoClip()])
-def test_published_takes_the_tenth_percentile_as_the_paper_does(law):
+def test_published_takes_the_tenth_percentile_as_the_paper_does():
+    law = AutoClip()
     for norm in range(11, 0, -1):
         law.update(float(norm))
     assert law.limit() == 2.0
 
 
 def test_published_tells_its_name_and_gives_fresh_ones():
-    law = PercentileClip.published(25)
+    law = AutoClip(25)
     law.update(3.0)
-    assert repr(law) == repr(law.fresh()) == "PercentileClip.published(percentile=25.0)"
-    assert law.fresh().limit() == float("inf")
+    assert repr(law) == repr(law.clone()) == "AutoClip(percentile=25.0)"
+    assert law.clone().limit() == float("inf")
 
 
 @pytest.mark.parametrize("nothing", [0.0, float("nan"), float("inf")])
 def test_norms_that_are_none_change_nothing_in_the_published_rule_either(nothing):
-    law = PercentileClip.published()
+    law = AutoClip()
     law.update(1.0)
     before = law.state_dict()
     law.update(nothing)

@@ -6,7 +6,7 @@ import statistics
 import pytest
 import torch
 
-from lightning_gradwatch.laws import ZScoreClip
+from lightning_gradwatch.laws import ZClip, ZScoreClip
 
 
 def taught(law, norms):
@@ -117,7 +117,7 @@ def test_published_is_zclip_step_by_step(level):
     norms = [level * math.exp(rng.gauss(0, 0.2)) for _ in range(400)]
     norms[100:103] = [100 * level] * 3
     norms[250:] = [2 * norm for norm in norms[250:]]
-    law, after = ZScoreClip.published(), []
+    law, after = ZClip(), []
     for norm in norms:
         factor = law.factor(torch.tensor(norm, dtype=torch.float64))
         assert (factor < 1) == (norm > law.limit())
@@ -128,12 +128,12 @@ def test_published_is_zclip_step_by_step(level):
 
 def test_published_is_locked_in_by_a_shift_which_the_default_follows():
     norms = [0.1, 0.11, 0.09] * 30 + [0.6] * 2000
-    locked, free = taught(ZScoreClip.published(), norms), taught(ZScoreClip(), norms)
+    locked, free = taught(ZClip(), norms), taught(ZScoreClip(), norms)
     assert locked.limit() < 0.12
     assert free.limit() > 0.6
 
 
 def test_published_tells_its_name_and_gives_fresh_ones():
-    law = taught(ZScoreClip.published(), [0.1] * 40)
-    assert repr(law) == repr(law.fresh()) == "ZScoreClip.published()"
-    assert law.fresh().limit() == 1
+    law = taught(ZClip(), [0.1] * 40)
+    assert repr(law) == repr(law.clone()) == "ZClip()"
+    assert law.clone().limit() == 1

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, GradientNormLogger, LRDecay, VanishingDetector
-from lightning_gradwatch.callbacks.deliver import is_kept
+from lightning_gradwatch.engine.dispatch import is_kept
 from lightning_gradwatch.events import EventKind, GradientEvent, Severity
 from lightning_gradwatch.output.writer import Writer
 from lightning_gradwatch.tensorboard.report import load

@@ -14,11 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from lightning_gradwatch import ExplosionDetector, GradientNormLogger
-from lightning_gradwatch.callbacks.watch import Watch
+from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.output import writer
 from lightning_gradwatch.output.layout import LAYOUT
 from lightning_gradwatch.snapshot import GradientSnapshot
-from lightning_gradwatch.snapshot import Layout as Parameters
+from lightning_gradwatch.snapshot import ParameterInfo as Parameters
 from lightning_gradwatch.tensorboard.report import load
 
 LAYOUT_TAG, PICTURE = "custom_scalars__config__", "grad_heatmap/norm"
@@ -108,7 +108,7 @@ def test_without_pillow_there_is_no_picture_and_no_complaint(kit, board, monkeyp
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "a step late, as on CUDA"])
 def test_the_step_of_an_event_is_recorded_though_it_is_not_logged(kit, board, monkeypatch, late):
     if late:
-        monkeypatch.setattr(Watch, "on_cuda", property(lambda watch: True))
+        monkeypatch.setattr(OptimizerHooks, "on_cuda", property(lambda watch: True))
     detector = ExplosionDetector(max_norm=2.0, nonfinite="warn")
     kit.pull([1.0, 8.0, 1.0, 1.0, 1.0], [GradientNormLogger(), detector], logger=board, log_every_n_steps=4)
     history = load(Path(board.log_dir))["."].histories[0]

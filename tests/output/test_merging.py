@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lightning_gradwatch.output.merging import Merging
-from lightning_gradwatch.snapshot import Layout, by_layer
+from lightning_gradwatch.snapshot import ParameterInfo, by_layer
 
 
 def transformer(
@@ -14,7 +14,7 @@ def transformer(
     names = ["model.embed_tokens.weight"]
     for block in range(blocks):
         names += [f"model.layers.{block}.{part}.weight" for part in parts]
-    return Layout((*names, "model.norm.weight", "lm_head.weight"), ((4, 4),) * (blocks * len(parts) + 3))
+    return ParameterInfo((*names, "model.norm.weight", "lm_head.weight"), ((4, 4),) * (blocks * len(parts) + 3))
 
 
 def test_few_layers_keep_their_names():

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from lightning_gradwatch.rules import explosion_rules, vanishing_rules
-from lightning_gradwatch.snapshot import GradientSnapshot, Layout
+from lightning_gradwatch.snapshot import GradientSnapshot, ParameterInfo
 
 
-def stack(depth: int, shape: tuple[int, ...] = (4, 4)) -> Layout:
+def stack(depth: int, shape: tuple[int, ...] = (4, 4)) -> ParameterInfo:
     """`depth` layers net.0, net.1, ... with one matrix each."""
-    return Layout(tuple(f"net.{i}.weight" for i in range(depth)), (shape,) * depth)
+    return ParameterInfo(tuple(f"net.{i}.weight" for i in range(depth)), (shape,) * depth)
 
 
 def snapshot(layout, norms, *, present=None, weights=1.0, updates=None, step=0, **kwargs) -> GradientSnapshot:

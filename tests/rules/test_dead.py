@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lightning_gradwatch.rules import Dead, Disconnected, LossHistory, NotUpdated, RuleSet
-from lightning_gradwatch.snapshot import Layout
+from lightning_gradwatch.snapshot import ParameterInfo
 
 FLAT = [2.3] * 200
 FALLING = np.geomspace(2.3, 0.5, 200).tolist()
@@ -51,17 +51,17 @@ class TestDead:
         assert played(lab, Dead, lambda i: [None if i % 50 == 49 else 0.0, 1.0], FLAT) == []
 
     def test_a_layer_lives_as_long_as_one_of_its_matrices_does(self, lab):
-        layout = Layout(("a.ih", "a.hh", "a.bias", "b.weight"), ((2, 2), (2, 2), (2,), (2, 2)))
+        layout = ParameterInfo(("a.ih", "a.hh", "a.bias", "b.weight"), ((2, 2), (2, 2), (2,), (2, 2)))
         assert played(lab, Dead, lambda i: [1.0, 0.0, 0.0, 1.0], FLAT, layout) == []
         assert len(played(lab, Dead, lambda i: [0.0, 0.0, 0.0, 1.0], FLAT, layout)) == 1
 
     def test_a_bias_above_zero_inputs_keeps_no_layer_alive(self, lab):
-        layout = Layout(("a.weight", "a.bias", "b.weight"), ((2, 2), (2,), (2, 2)))
+        layout = ParameterInfo(("a.weight", "a.bias", "b.weight"), ((2, 2), (2,), (2, 2)))
         (event,) = played(lab, Dead, lambda i: [0.0, 1.0, 1.0], FLAT, layout)
         assert event.layers == ("a",)
 
     def test_a_layer_without_a_matrix_lives_by_any_of_its_parameters(self, lab):
-        layout = Layout(("a.weight", "norm.weight", "norm.bias"), ((2, 2), (2,), (2,)))
+        layout = ParameterInfo(("a.weight", "norm.weight", "norm.bias"), ((2, 2), (2,), (2,)))
         assert played(lab, Dead, lambda i: [1.0, 0.0, 1.0], FLAT, layout) == []
         assert len(played(lab, Dead, lambda i: [1.0, 0.0, 0.0], FLAT, layout)) == 1
 

@@ -10,7 +10,7 @@ import pytest
 
 from lightning_gradwatch.rules import ExplodingDepth, LossHistory, RuleSet, VanishingDepth, depth_factor, speed_spread
 from lightning_gradwatch.rules.depth import sensitivities
-from lightning_gradwatch.snapshot import Layout
+from lightning_gradwatch.snapshot import ParameterInfo
 
 FLAT = [2.3] * 400
 FALLING = np.geomspace(2.3, 0.5, 400).tolist()
@@ -43,7 +43,7 @@ def test_the_depth_factor_is_the_growth_per_layer(lab, factor):
 
 
 def test_the_depth_factor_speaks_of_whole_layers_that_own_a_matrix(lab):
-    layout = Layout(("a.weight", "a.bias", "norm.weight", "b.weight"), ((2, 2), (2,), (2,), (2, 2)))
+    layout = ParameterInfo(("a.weight", "a.bias", "norm.weight", "b.weight"), ((2, 2), (2,), (2,), (2, 2)))
     assert depth_factor(lab.snapshot(layout, [3.0, 4.0, 99.0, 1.0])) == pytest.approx(5.0)
 
 
@@ -60,7 +60,7 @@ def test_the_speed_spread_is_fastest_over_slowest():
 def test_a_chain_of_sigmoids_with_weights_of_100_grows_25_times_per_layer(lab):
     # dL/dw_k = delta_k * 0.5, delta_{k-1} = 100 * 1/4 * delta_k. Biases get delta_k itself.
     names = tuple(f"net.{i}.{kind}" for i in range(5) for kind in ("weight", "bias"))
-    layout = Layout(names, ((1, 1), (1,)) * 5)
+    layout = ParameterInfo(names, ((1, 1), (1,)) * 5)
     delta = np.repeat(0.125 * 25.0 ** np.arange(4, -1, -1), 2)
     norms, weights = delta * np.tile([0.5, 1.0], 5), np.tile([100.0, 50.0], 5)
     (event,) = exploding(lab, norms, [0.125], layout=layout, weights=weights)
@@ -200,7 +200,9 @@ def test_without_norms_of_the_weights_nothing_is_said(lab):
 
 
 def test_only_matrices_with_gradient_and_weights_take_part(lab):
-    layout = Layout(("a.weight", "a.bias", "b.weight", "c.weight", "d.weight"), ((2, 2), (2,), (2, 2), (2, 2), (2, 2)))
+    layout = ParameterInfo(
+        ("a.weight", "a.bias", "b.weight", "c.weight", "d.weight"), ((2, 2), (2,), (2, 2), (2, 2), (2, 2))
+    )
     chosen, s = sensitivities(lab.snapshot(layout, [2.0, 5.0, 0.0, 3.0, 1.0], weights=[3.0, 1.0, 1.0, 0.0, 1.0]))
     assert (chosen.tolist(), s.tolist()) == ([0, 4], [6.0, 1.0])
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from lightning_gradwatch import ExplosionDetector, VanishingDetector
 from lightning_gradwatch.events import EventKind
 from lightning_gradwatch.rules import RuleSet, explosion_rules, vanishing_rules
-from lightning_gradwatch.rules.look import Learner, Look
-from lightning_gradwatch.snapshot import Layout
+from lightning_gradwatch.rules.probe_reading import ProbeReading, ProbeRule
+from lightning_gradwatch.snapshot import ParameterInfo
 
 NAN, INF = math.nan, math.inf
 STEPS = 300
@@ -257,15 +257,15 @@ def test_a_checkpoint_in_the_middle_changes_no_later_event(lab, case, at):
 
 def test_memory_follows_names_when_parameters_come_and_go(lab):
     rules = vanishing_rules()
-    few = Layout(("b.weight", "c.weight"), ((4, 4), (4, 4)))
-    more = Layout(("a.weight", "b.weight", "c.weight"), ((4, 4),) * 3)
+    few = ParameterInfo(("b.weight", "c.weight"), ((4, 4), (4, 4)))
+    more = ParameterInfo(("a.weight", "b.weight", "c.weight"), ((4, 4),) * 3)
     steps = [lab.snapshot(few, [1.0, 0.0], step=i) for i in range(30)]
     steps += [lab.snapshot(more, [1.0, 1.0, 0.0], step=i) for i in range(30, 60)]
     events = lab.play(rules, steps)
     assert [(event.kind.value, event.step, event.layers) for event in events] == [("dead", 49, ("c",))]
 
 
-class Failing(Learner):
+class Failing(ProbeRule):
     """A rule that learns from looks, and fails at both."""
 
     def learn(self, look):
@@ -287,7 +287,7 @@ def failing():
 
 def test_a_rule_that_fails_is_named_and_the_others_go_on(lab):
     rules, whole, failures = failing(), lab.snapshot(lab.stack(1), [NAN]), []
-    rules.learn(Look(0, {}, None), lambda *failure: failures.append(failure))
+    rules.learn(ProbeReading(0, {}, None), lambda *failure: failures.append(failure))
     found = [name for name, _ in rules.findings(whole, whole, lambda *failure: failures.append(failure))]
     assert [(rule, str(error)) for rule, error in failures] == [("failing", "no look"), ("failing", "no verdict")]
     assert found == ["nonfinite"]
@@ -298,7 +298,7 @@ def test_in_a_plain_loop_what_a_rule_raises_is_raised(lab):
     with pytest.raises(RuntimeError, match="no verdict"):
         rules.judge(lab.snapshot(lab.stack(1), [1.0]))
     with pytest.raises(RuntimeError, match="no look"):
-        rules.learn(Look(0, {}, None))
+        rules.learn(ProbeReading(0, {}, None))
 
 
 def test_a_state_without_a_rule_starts_that_rule_afresh(lab):

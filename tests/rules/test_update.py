@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightning_gradwatch.rules import LossHistory, RuleSet, UpdateTooLarge
-from lightning_gradwatch.snapshot import Layout
+from lightning_gradwatch.snapshot import ParameterInfo
 
 NAN = math.nan
 FLAT = [2.3] * 200
@@ -106,7 +106,7 @@ def test_next_to_nothing_is_a_hundredth_of_what_initialisations_give(lab, weight
 
 
 def test_biases_are_not_judged(lab):
-    layout = Layout(("a.weight", "a.bias"), ((4, 4), (4,)))
+    layout = ParameterInfo(("a.weight", "a.bias"), ((4, 4), (4,)))
     assert played(lab, [[1e-3, 50.0]] * 5, layout=layout) == []
 
 

@@ -56,9 +56,9 @@ def work(module: str, name: str, on_rank: int) -> tuple[Seen, list[float]]:
     "where",
     [
         (Memory.__module__, "Memory.log_metrics"),
-        ("lightning_gradwatch.callbacks.logger", "headline"),
-        ("lightning_gradwatch.callbacks.diagnose", "inspect"),
-        ("lightning_gradwatch.callbacks.diagnose", "gather"),
+        ("lightning_gradwatch.callbacks.gradient_norm_logger", "headline"),
+        ("lightning_gradwatch.engine.investigation", "inspect"),
+        ("lightning_gradwatch.engine.investigation", "gather"),
         ("lightning_gradwatch.events", "GradientEvent.__str__"),
     ],
     ids=lambda where: where[1],

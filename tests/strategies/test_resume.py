@@ -29,6 +29,7 @@ from lightning_gradwatch import (
     VanishingDetector,
     ZScoreClip,
 )
+from lightning_gradwatch.laws import ZClip
 from tests.strategies.cases import CASES, SINGLE, Case
 from tests.strategies.harness import launch
 from tests.strategies.nets import BATCHES, Net, Seen, fit
@@ -41,7 +42,7 @@ PAIRS: list[tuple[Any, dict[str, Any]]] = [  # each law, each action
     (ValueClip(value=0.05), {"action": "clip", "max_norm": 5.0}),
     (PercentileClip(window=8), {"action": "skip", "max_norm": 5.0}),
     (UnitwiseClip(), {"action": "stop", "max_norm": 5.0, "patience": 2}),
-    (ZScoreClip.published(), {"action": "abort", "max_norm": 5.0, "patience": 2}),
+    (ZClip(), {"action": "abort", "max_norm": 5.0, "patience": 2}),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 
 from lightning_gradwatch import ExplosionDetector, GradientNormLogger, Rewind
-from lightning_gradwatch.sharding import local
+from lightning_gradwatch.measurement.sharding import local
 from tests.strategies.cases import CASES, SINGLE, Case
 from tests.strategies.harness import launch
 from tests.strategies.nets import Net, Seen, fit

@@ -24,7 +24,7 @@ from lightning_gradwatch import (
     ValueClip,
     VanishingDetector,
     VanishingGradientError,
-    ZScoreClip,
+    ZClip,
     __version__,
     default_callbacks,
     measure,
@@ -41,7 +41,7 @@ trainer = pl.Trainer(callbacks=callbacks)
 lazy = pl.Trainer(callbacks=default_callbacks(rescue=True))
 laws: list[AdaptiveClipper] = [
     AdaptiveClipper(law)
-    for law in (NormClip(1.0), ValueClip(1.0), PercentileClip(), ZScoreClip.published(), UnitwiseClip(clipping=0.1))
+    for law in (NormClip(1.0), ValueClip(1.0), PercentileClip(), ZClip(), UnitwiseClip(clipping=0.1))
 ]
 
 ExplosionDetector(action="explode")  # type: ignore[arg-type]

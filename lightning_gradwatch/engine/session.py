@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the callbacks of one Trainer share during a fit, and the order of things within one optimizer step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_gradwatch.compat import lightning
+from lightning_gradwatch.compat.distributed import with_culprit
+from lightning_gradwatch.engine.apply import apply_actions
+from lightning_gradwatch.engine.dispatch import Dispatcher
+from lightning_gradwatch.engine.investigation import Investigation
+from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
+from lightning_gradwatch.engine.participant import Participant
+from lightning_gradwatch.engine.recording import Recording
+from lightning_gradwatch.engine.step import StepRecord, StepResult
+from lightning_gradwatch.output.console import Console
+from lightning_gradwatch.output.failsafe import FailSafe
+from lightning_gradwatch.output.writer import Writer
+
+MOST_LOSSES = 4096
+"""Backward calls of one step whose losses are kept; bounds them where no optimizer step is ever seen."""
+
+_PARTS = ("wants_max_abs", "on_measured", "on_applied", "wants_updates", "on_step_end", "end_batch")
+
+T = TypeVar("T")
+
+_sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+_left: WeakKeyDictionary[Any, tuple[dict[int, dict[str, Any]], dict[str, Any]]] = WeakKeyDictionary()
+
+
+class Session:
+    """One fit of one Trainer.
+
+    Attributes:
+        watches: What is known of each optimizer, by its identity.
+        writer: The way to the loggers.
+        recording: What the TensorBoard plugin gets.
+        dispatcher: The one way of events out.
+        shield: What stands between the training and whatever else reports.
+        diagnosis: What looks into the modules, on demand.
+        stopping: Whether a callback has stopped the training.
+        steps: Optimizer steps seen.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.watches: dict[int, OptimizerHooks] = {}
+        self.writer = Writer(trainer.loggers)
+        self.recording = Recording(self.writer)
+        self.dispatcher = Dispatcher(Console(), self.writer)
+        self.shield = FailSafe()
+        self.diagnosis = Investigation()
+        self.stopping = False
+        self.steps = 0
+        self._restored: dict[int, dict[str, Any]] = {}
+        self._callbacks: list[Any] = []
+        self._peers: list[Participant] = []
+        self._parts: dict[str, list[Participant]] = {}
+        self._losses: list[Tensor] = []
+        self._minima: tuple[Any, Any] | None = None
+        self._blind = False
+
+    @staticmethod
+    def of(trainer: Any) -> Session:
+        """The session of a Trainer; made on first use."""
+        session = _sessions.get(trainer)
+        if session is None:
+            session = _sessions[trainer] = Session(trainer)
+            watches, looks = _left.pop(trainer, ({}, None))
+            session.load_state_dict(watches)
+            if looks is not None:
+                session.diagnosis.load_state_dict(looks)
+        return session
+
+    def peers(self, trainer: Any) -> list[Participant]:
+        """Our callbacks, in an order that does not depend on theirs in the list."""
+        if self._callbacks != trainer.callbacks:
+            self._callbacks = list(trainer.callbacks)
+            self._peers = sorted(
+                (c for c in self._callbacks if isinstance(c, Participant)), key=lambda peer: peer.sort_key
+            )
+            self._parts = {part: [p for p in self._peers if _plays(p, part)] for part in _PARTS}
+        return self._peers
+
+    def watch(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> OptimizerHooks:
+        """What is known of an optimizer."""
+        watch = self.watches.get(id(optimizer))
+        if watch is None:
+            names = {id(p): name for name, p in pl_module.named_parameters()}
+            same = [i for i, known in enumerate(trainer.optimizers) if known is optimizer]
+            watch = OptimizerHooks(optimizer, same[0] if same else len(self.watches), names, trainer.strategy.model)
+            watch.load_state_dict(self._restored.pop(watch.index, {}))
+            watch.on_taken.append(lambda: self.finish(trainer, watch, taken=True))
+            self.watches[id(optimizer)] = watch
+            for peer in self.peers(trainer):
+                peer.begin(watch)
+        return watch
+
+    def add_loss(self, trainer: Any, loss: Tensor) -> None:
+        """Keeps the loss of one backward call, with the GradScaler's factor and accumulation's division undone."""
+        loss, scale = loss.detach(), lightning.loss_scale(trainer)
+        if trainer.lightning_module.automatic_optimization and trainer.accumulate_grad_batches != 1:
+            loss = loss * trainer.accumulate_grad_batches
+        self._losses.append(loss if scale is None else loss / scale)
+        del self._losses[:-MOST_LOSSES]
+
+    @torch.no_grad()
+    def step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
+        """Everything that happens at one optimizer step before it is taken."""
+        if self._blind:
+            return
+        peers = self.peers(trainer)
+        watch = self.watch(trainer, pl_module, optimizer)
+        if watch.is_engine and not lightning.at_boundary(trainer):
+            return
+        watch.evaluations += 1
+        self.steps += watch.evaluations == 1
+        self.diagnosis.arrive()
+        before = self._publish(trainer, watch.arrive())
+        if watch.changed():
+            watch.renew()
+        try:
+            record = self._measure(trainer, pl_module, watch, before)
+        except Exception as error:  # of whatever kind, such as a gradient of a type that torch has no norm for
+            if trainer.world_size > 1 or any(peer.describe() for peer in peers):
+                raise  # other ranks would wait for this one, or somebody decides by these numbers
+            self._blind = True
+            self.shield.give_up("measure", "measuring the gradients failed, nothing is watched from here on", error)
+            return
+        watch.record = record
+        self._decide(record)
+        if record.ending is not None:
+            self._end(record, watch)
+        if not record.skipped:
+            watch.arm(self.ask(peer, peer.wants_updates, record) for peer in self._parts["wants_updates"])
+
+    def _measure(self, trainer: Any, pl_module: Any, watch: OptimizerHooks, before: StepResult | None) -> StepRecord:
+        """The record of a step, with what is to be judged at it; `before` is the step before, where it is known now."""
+        losses, self._losses = self._losses, []
+        where = lightning.position(trainer, watch.index)
+        max_abs = any(peer.wants_max_abs(trainer, where["log_step"]) for peer in self._parts["wants_max_abs"])
+        record = watch.measure(trainer, pl_module, losses, where, max_abs=max_abs)
+        record.lagged = watch.on_cuda and not self.waits(trainer, watch)
+        if not record.lagged:
+            record.snapshot = watch.snapshot(record)
+        elif before is not None:
+            record.snapshot, record.earlier = before.snapshot, before
+        return record
+
+    def waits(self, trainer: Any, watch: OptimizerHooks) -> bool:
+        """Whether somebody has to act on this step's numbers before it is taken."""
+        scaled = lightning.scaler_of(trainer) is not None
+        return any(peer.acts_at_once(watch.optimizer, scaled=scaled) for peer in self.peers(trainer))
+
+    def ask(self, peer: Participant, method: Callable[..., T | None], *args: Any) -> T | None:
+        """Calls a method of one that takes part; one that only reports is switched off where it fails."""
+        if not peer.only_reports:
+            return method(*args)
+        return self.shield.run(peer, f"{type(peer).__name__} failed", method, *args)
+
+    def finish(self, trainer: Any, watch: OptimizerHooks, *, taken: bool) -> None:
+        """Once a step is over: hands its numbers to the callbacks and loggers.
+
+        Args:
+            trainer: The Trainer.
+            watch: Whose step.
+            taken: Whether it may have moved the weights; a GradScaler's skip has not.
+        """
+        self._publish(trainer, watch.finish(taken=taken))
+
+    def finish_batch(self, trainer: Any) -> None:
+        """At the end of a batch: steps that were not taken after all are over now.
+
+        Raises:
+            StopIteration: The training was stopped. Manual optimization swallows the one that the step raised.
+        """
+        for watch in self.watches.values():
+            if watch.record is not None:
+                watch.leave()
+                self.finish(trainer, watch, taken=watch.moved_unseen)
+        if self.stopping:
+            raise StopIteration
+
+    def end_batch(self, trainer: Any, pl_module: Any) -> None:
+        """Once its steps are over; what acts on it here may end the training."""
+        self.peers(trainer)
+        for peer in self._parts["end_batch"]:
+            peer.end_batch(trainer, pl_module)
+
+    def go_back(self, trainer: Any) -> None:
+        """The weights are earlier ones again: what is still under way is written, and judged no more."""
+        self._losses.clear()
+        self.diagnosis.forget()
+        for watch in self.watches.values():
+            self._publish(trainer, watch.arrive())
+            watch.forget()
+
+    @torch.no_grad()
+    def drain(self, trainer: Any, pl_module: Any) -> None:
+        """At the end of training: judges the last step, where the host has not seen it yet."""
+        for watch in self.watches.values():
+            last = self._publish(trainer, watch.arrive())
+            if last is not None:
+                record = watch.measure(trainer, pl_module, [], lightning.position(trainer, watch.index), max_abs=False)
+                record.lagged, record.snapshot, record.earlier = True, last.snapshot, last
+                self._decide(record)
+
+    @staticmethod
+    def close(trainer: Any) -> None:
+        """Leaves the Trainer and its optimizers as they were found."""
+        session = _sessions.pop(trainer, None)
+        if session is not None:
+            leave = session.shield.run("left", "keeping the state for a later checkpoint failed", session._leave)
+            if leave is not None:
+                _left[trainer] = leave
+            session.diagnosis.close()
+            for watch in session.watches.values():
+                watch.remove()
+            if session._minima is not None:
+                lightning.set_minima(trainer, session._minima)
+
+    def state_dict(self, mean: Callable[[list[float]], list[float]] | None) -> dict[int, dict[str, Any]]:
+        """The state of the watches, by optimizer index; `mean` is that over ranks."""
+        for watch in self.watches.values():
+            if watch.pending is not None and mean is not None:
+                watch.pending.share(mean)
+        return {**self._restored, **{watch.index: watch.state_dict() for watch in self.watches.values()}}
+
+    def load_state_dict(self, state: dict[int, dict[str, Any]]) -> None:
+        """Continues where `state` was taken, as the optimizers come up."""
+        self._restored = dict(state)
+
+    def _leave(self) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
+        """What a checkpoint of the Trainer is to hold once this is closed: after the fit, or on an exception."""
+        return self.state_dict(None), self.diagnosis.state_dict()
+
+    def _decide(self, record: StepRecord) -> None:
+        if record.snapshot is not None and not math.isfinite(record.snapshot.total):
+            record.snapshot, record.culprit = with_culprit(record.trainer, record.snapshot)
+        for peer in self._parts["on_measured"]:
+            peer.on_measured(record)
+        apply_actions(record)
+        self.dispatcher.step(record)
+        for peer in self._parts["on_applied"]:
+            self.ask(peer, peer.on_applied, record)
+
+    def _publish(self, trainer: Any, result: StepResult | None) -> StepResult | None:
+        if result is not None:
+            self.peers(trainer)
+            for peer in self._parts["on_step_end"]:
+                self.ask(peer, peer.on_step_end, trainer, result)
+            self.writer.scalars(result.scalars, result.snapshot.log_step)
+            self.recording.take(result)
+        return result
+
+    def _end(self, record: StepRecord, watch: OptimizerHooks) -> NoReturn:
+        """Ends the training, after everything was written, with the weights from before this step."""
+        finding = record.ending
+        assert finding is not None
+        finding.owner.tripped = finding.event
+        watch.abandon()
+        self.finish(record.trainer, watch, taken=False)
+        self._publish(record.trainer, watch.arrive())
+        self.writer.flush()
+        if finding.action == "abort":
+            raise finding.owner.error(finding.event)
+        self._minima = lightning.minima(record.trainer)
+        lightning.end_training(record.trainer)
+        self.stopping = True
+        raise StopIteration
+
+
+def _plays(peer: Participant, part: str) -> bool:
+    """Whether it does something there; a call that does nothing is not for nothing, five times a step."""
+    return getattr(type(peer), part) is not getattr(Participant, part)
