@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ Model = Callable[[nn.Module, Batch], Any]
 Criterion = Callable[[Any, Batch], Tensor]
 Params = list[tuple[str, nn.Parameter]]
 Make = Callable[[Params, float], list[Optimizer]]
+Stepper = Callable[["Learner", Batch, int], "Tensor | None"]
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Task:
         model: The output of a batch.
         score: What the outcome is judged by, on one batch of `check`, lower is better; None for the loss.
         tags: What faults and variations ask for.
+        parts: Submodules with an optimizer each; none for one optimizer of all.
+        blind: The score of the best constant answer, where a run may start far above it.
     """
 
     net: nn.Module
@@ -44,6 +48,8 @@ class Task:
     model: Model = field(default=lambda net, batch: net(batch[0]))
     score: Callable[[nn.Module, Batch], Tensor] | None = None
     tags: frozenset[str] = frozenset()
+    parts: tuple[str, ...] = ()
+    blind: float = inf
 
 
 @dataclass
@@ -60,6 +66,7 @@ class Run:
         callbacks: What the user's own code does between the steps.
         judge: The score of one clean batch; kept from the sound run, except where the units change.
         stepper: Replaces the training step; for loops that are no single forward, backward, step.
+        automatic: Whether Lightning still does the backward pass and the step of `stepper`.
         layer: The layers at fault (fnmatch pattern), set by a fault.
         onset: The step at which the fault sets in.
         poisoned: The batches that a fault is in.
@@ -73,7 +80,8 @@ class Run:
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: list[Callback] = field(default_factory=list)
     judge: Callable[[nn.Module, Batch], Tensor] = field(init=False)
-    stepper: Callable[[Learner, Batch, int], Tensor | None] | None = None
+    stepper: Stepper | None = None
+    automatic: bool = False
     layer: str | None = None
     onset: int = 0
     poisoned: Iterable[int] = ()
@@ -142,7 +150,7 @@ class Learner(LightningModule):
         super().__init__()
         self.net = run.net
         self.run = run
-        self.automatic_optimization = run.stepper is None
+        self.automatic_optimization = run.stepper is None or run.automatic
 
     def note(self, loss: Tensor) -> Tensor:
         """`loss` as it was given, remembered for the benchmark."""
@@ -158,6 +166,8 @@ class Learner(LightningModule):
     @override
     def configure_optimizers(self) -> Any:
         run = self.run
-        optimizers = run.make([(n, p) for n, p in run.trained(self.net) if p.requires_grad], run.rate)
+        trained = [(n, p) for n, p in run.trained(self.net) if p.requires_grad]
+        parts = [[(n, p) for n, p in trained if n.startswith(part)] for part in run.task.parts or ("",)]
+        optimizers = [optimizer for part in parts if part for optimizer in run.make(part, run.rate)]
         schedules = [{"scheduler": LambdaLR(o, run.schedule), "interval": "step"} for o in optimizers]
         return optimizers, schedules

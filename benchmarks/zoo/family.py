@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.zoo.core import Learner, Run, Task
+from benchmarks.zoo.core import Run, Stepper, Task
 
 Side = Literal["tuning", "left out"]
+MakeStepper = Callable[[Run], Stepper]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Family:
     make: Callable[[], Task]
     sgd: float | None
     adam: float
-    stepper: Callable[[Run], Callable[[Learner, tuple[object, object], int], None]] | None = None
+    stepper: MakeStepper | None = None
     skip: frozenset[str] = frozenset()
 
 
@@ -39,12 +40,12 @@ FAMILIES: dict[str, Family] = {}
 
 
 def family(
-    side: Side, *, sgd: float | None, adam: float, skip: tuple[str, ...] = ()
+    side: Side, *, sgd: float | None, adam: float, skip: tuple[str, ...] = (), stepper: MakeStepper | None = None
 ) -> Callable[[Callable[[], Task]], Callable[[], Task]]:
     """Declares the decorated function as a family under its own name."""
 
     def declare(make: Callable[[], Task]) -> Callable[[], Task]:
-        FAMILIES[make.__name__] = Family(make.__name__, side, make, sgd, adam, skip=frozenset(skip))
+        FAMILIES[make.__name__] = Family(make.__name__, side, make, sgd, adam, stepper, frozenset(skip))
         return make
 
     return declare

@@ -13,6 +13,9 @@ from benchmarks.zoo.fault import Fault
 WORSE = 0.25
 """The share of what the sound twin gains that a sick run must lose."""
 
+LEARNT = 0.2
+"""The share of the score before the first step that a sound run must gain."""
+
 GAINED = 0.4
 """The share of what the sound twin gains that a healthy run must gain."""
 
@@ -57,4 +60,4 @@ def proven(spec: Spec, sound: Outcome, this: Outcome) -> tuple[bool, str]:
 
 def learnt(sound: Outcome) -> bool:
     """Whether a sound run ends clearly better than it began."""
-    return isfinite(sound.end) and sound.start - sound.end > max(0.15 * abs(sound.start), 1e-3)
+    return isfinite(sound.end) and sound.start - sound.end > max(LEARNT * abs(sound.start), 1e-3)

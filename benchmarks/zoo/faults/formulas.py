@@ -94,7 +94,7 @@ def root_of_zero(run: Run) -> None:
     run.wrap(around)
 
 
-@fault("left out", BROKEN, "loss formula", "no normalisation", needs=["float inputs"])
+@fault("left out", BROKEN, "inputs not scaled", "bad batch", needs=["float inputs"])
 def tiny_deviation(run: Run) -> None:
     """Columns are divided by their deviation over the batch, without an epsilon; one column hardly varies."""
 
