@@ -25,10 +25,10 @@ from benchmarks.rescue.measure import under
 from benchmarks.rescue.methods import BARE, CLIP, CLIPPER, OURS, ZCLIP
 from benchmarks.rescue.pair import pair
 from benchmarks.rescue.table import markdown, spread
-from benchmarks.zoo import data, sequences
-from benchmarks.zoo.case import REPORTING
-from benchmarks.zoo.measure import prepare
-from benchmarks.zoo.tasks import Run, factor, fit
+from benchmarks.listed import data, sequences
+from benchmarks.listed.case import REPORTING
+from benchmarks.listed.measure import prepare
+from benchmarks.listed.tasks import Run, factor, fit
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 SHOWN = (OURS, CLIPPER, ZCLIP, CLIP, BARE)

@@ -18,7 +18,7 @@ from benchmarks.rescue.methods import BARE, OURS, ZCLIP
 from benchmarks.rescue.oracle import Oracle
 from benchmarks.rescue.score import ratio, rescued, score
 from benchmarks.rescue.table import rescuable
-from benchmarks.zoo.case import REPORTING, TUNING
+from benchmarks.listed.case import REPORTING, TUNING
 
 FAULT_IN_THE_WEIGHTS = ("normal_init", "deep_12", "rnn_gain")
 

@@ -20,10 +20,10 @@ from benchmarks.machine import made_by
 from benchmarks.ours import five
 from benchmarks.pool import each
 from benchmarks.rescue.table import markdown
-from benchmarks.zoo.label import ends
-from benchmarks.zoo.measure import prepare, train
-from benchmarks.zoo.outcome import Progress
-from benchmarks.zoo.zoo import CASES
+from benchmarks.listed.label import ends
+from benchmarks.listed.measure import prepare, train
+from benchmarks.listed.outcome import Progress
+from benchmarks.listed.cases import CASES
 
 WORST = 10
 """So many are named, besides all that are beyond the goal."""

@@ -14,8 +14,8 @@ from benchmarks.rescue.methods import METHODS
 from benchmarks.rescue.oracle import grid
 from benchmarks.rescue.pair import Pair
 from benchmarks.rescue.score import ratio, rescued, score
-from benchmarks.zoo.measure import prepare, train
-from benchmarks.zoo.tasks import Run
+from benchmarks.listed.measure import prepare, train
+from benchmarks.listed.tasks import Run
 
 Result = dict[str, Any]
 

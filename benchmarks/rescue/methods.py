@@ -9,7 +9,7 @@ from pytorch_lightning import Callback
 
 from benchmarks.ours import five
 from benchmarks.peers import AutoClip, ZClip
-from benchmarks.zoo.tasks import Run
+from benchmarks.listed.tasks import Run
 from lightning_gradwatch import AdaptiveClipper, Rewind
 
 Method = Callable[[Run], tuple[Run, list[Callback]]]

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.zoo.case import Half
-from benchmarks.zoo.tasks import Run
+from benchmarks.listed.case import Half
+from benchmarks.listed.tasks import Run
 
 OTHER_SEED = 1000
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from benchmarks.rescue.pair import Pair, pair
 from benchmarks.rescue.rates import momentum
-from benchmarks.zoo import data, nets
-from benchmarks.zoo.case import REPORTING, TUNING, Half
-from benchmarks.zoo.tasks import MakeOptimizer, Run, adam, diabetes, digits, fit, sgd
+from benchmarks.listed import data, nets
+from benchmarks.listed.case import REPORTING, TUNING, Half
+from benchmarks.listed.tasks import MakeOptimizer, Run, adam, diabetes, digits, fit, sgd
 
 Make = Callable[[slice, data.Change | None, MakeOptimizer], Run]
 FIRST = slice(1)

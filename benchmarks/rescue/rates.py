@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from benchmarks.rescue.pair import pair
-from benchmarks.zoo import data, nets, sequences
-from benchmarks.zoo.case import REPORTING, TUNING
-from benchmarks.zoo.tasks import MakeOptimizer, Run, adam, digits, factor, fit, sgd
+from benchmarks.listed import data, nets, sequences
+from benchmarks.listed.case import REPORTING, TUNING
+from benchmarks.listed.tasks import MakeOptimizer, Run, adam, digits, factor, fit, sgd
 
 momentum = partial(sgd, momentum=0.9)
 heavy = partial(sgd, momentum=0.99)

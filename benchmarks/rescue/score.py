@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmarks.zoo.tasks import Run
+from benchmarks.listed.tasks import Run
 
 WITHIN = 0.1
 JUDGED_BATCHES = 20

@@ -11,11 +11,11 @@ from typing_extensions import override
 
 from benchmarks.rescue.pair import pair
 from benchmarks.rescue.rates import momentum
-from benchmarks.zoo import data, nets, sequences
-from benchmarks.zoo.case import REPORTING, TUNING
-from benchmarks.zoo.sick_half import fp16
-from benchmarks.zoo.sick_time import relu
-from benchmarks.zoo.tasks import MakeOptimizer, Run, adam, digits, fit, sgd
+from benchmarks.listed import data, nets, sequences
+from benchmarks.listed.case import REPORTING, TUNING
+from benchmarks.listed.sick_half import fp16
+from benchmarks.listed.sick_time import relu
+from benchmarks.listed.tasks import MakeOptimizer, Run, adam, digits, fit, sgd
 
 RAW = "raw"
 

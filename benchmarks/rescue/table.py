@@ -8,8 +8,8 @@ from math import inf, isfinite
 from statistics import median
 
 from benchmarks.rescue.measure import Result
-from benchmarks.zoo.case import REPORTING, TUNING
-from benchmarks.zoo.table import share
+from benchmarks.listed.case import REPORTING, TUNING
+from benchmarks.listed.table import share
 
 
 def summary(results: list[Result]) -> str:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sick and healthy training runs on which detectors are measured: ``python -m benchmarks.zoo``.
+"""Composes training runs on which detectors are measured: ``python -m benchmarks.zoo``.
 
-Each run is a real Lightning run of 150 to 300 optimizer steps. Each label is checked by the outcome of the run without
-any detector. The runs are split by configuration: rules are tuned on one half and reported on the other.
+A run is a family (a network and its task) under an optimizer with its schedule, and one change: nothing, a fault that
+patches the sound run, or a variation that is healthy and could deceive. Its name is ``family/optimizer/change``.
+
+The outcome proves the label: on clean batches a sick run ends clearly worse than its sound twin, a healthy one learns.
+Some families and some faults are for tuning, the others for reporting (`split`).
 """

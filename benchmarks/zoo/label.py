@@ -3,41 +3,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from math import isfinite
-from statistics import median
 
-from benchmarks.zoo.case import Case
-from benchmarks.zoo.outcome import FaultCheck
+from benchmarks.zoo.compose import Spec
+from benchmarks.zoo.fault import Fault
 
-LEARNT = 0.9
+WORSE = 0.25
+"""The share of what the sound twin gains that a sick run must lose."""
+
+LEARNT = 0.2
+"""The share of the score before the first step that a sound run must gain."""
+
+GAINED = 0.4
+"""The share of what the sound twin gains that a healthy run must gain."""
 
 
-def check(case: Case, curve: list[float], bad_step: int | None, fault: FaultCheck | None) -> tuple[bool, str]:
-    """Whether the outcome agrees with the label, and the outcome in words.
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
 
-    Args:
-        case: The label.
-        curve: What the run is judged by, one number per batch, lower is better.
-        bad_step: The first step with a non-finite loss or gradient.
-        fault: Whether the named parameters have the fault that is claimed; None where no fault is.
+    Attributes:
+        start: The score on clean batches before the first step.
+        end: After the last.
+        moved: Parameters that are not what they were.
+        bad_step: The first batch with a loss that is not finite, or None.
+        steps: Batches.
+        layer: The layers at fault.
+        onset: The step at which the fault set in.
     """
-    start, end = ends(curve[case.since :])
-    words = f"{start:.3g} -> {end:.3g}" + ("" if bad_step is None else f", non-finite at step {bad_step}")
-    if case.fault and fault:
-        holds = fault.holds(case.fault[0])
-        return holds, f"{words}; {len(fault.matched)} parameters {'' if holds else 'NOT '}with {case.fault[0]!r}"
-    learnt = isfinite(end) and end < LEARNT * min(start, case.chance)
-    if case.sick:
-        return not learnt, words
-    if case.below is not None:
-        return isfinite(end) and max(start, end) < case.below, words
-    return learnt, words
+
+    start: float
+    end: float
+    moved: frozenset[str]
+    bad_step: int | None
+    steps: int
+    layer: str | None
+    onset: int
 
 
-def ends(curve: list[float]) -> tuple[float, float]:
-    """Where the run started and where it ended; the very first value counts, for runs that blow up within 10 steps."""
-    late = curve[-max(10, len(curve) // 6) :]
-    # A median that ignored NaN would call a run that ends in NaN sound.
-    end = median(late) if all(map(isfinite, late)) else float("nan")
-    early = [value for value in curve[:10] if isfinite(value)]
-    return min(median(early), early[0]) if early else float("nan"), end
+def proven(spec: Spec, sound: Outcome, this: Outcome) -> tuple[bool, str]:
+    """Whether the outcome agrees with the label, and the outcome in words."""
+    words = f"clean score {sound.start:.3g} -> {this.end:.3g}, sound {sound.end:.3g}"
+    gain = sound.start - sound.end
+    if not learnt(sound):
+        return False, f"{words}: the sound twin does not learn"
+    lost = (this.end - sound.end) / gain if isfinite(this.end) else float("inf")
+    if not isinstance(spec.change, Fault):
+        return lost <= 1 - GAINED, words
+    if spec.change.still and this.layer and lost < WORSE:
+        held = [n for n in sound.moved - this.moved if fnmatch(f"net.{n}", f"{this.layer}*")]
+        return bool(held), f"{words}; {len(held)} parameters at fault stand still"
+    return lost >= WORSE, words
+
+
+def learnt(sound: Outcome) -> bool:
+    """Whether a sound run ends clearly better than it began."""
+    return isfinite(sound.end) and sound.start - sound.end > max(LEARNT * abs(sound.start), 1e-3)
