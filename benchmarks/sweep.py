@@ -18,6 +18,10 @@ from statistics import median
 from torch import nn
 from torch.optim import AdamW
 
+from benchmarks.listed import data, sequences
+from benchmarks.listed.case import REPORTING
+from benchmarks.listed.measure import prepare
+from benchmarks.listed.tasks import Run, factor, fit
 from benchmarks.machine import made_by
 from benchmarks.picture import COLOURS, picture
 from benchmarks.pool import each
@@ -25,10 +29,6 @@ from benchmarks.rescue.measure import under
 from benchmarks.rescue.methods import BARE, CLIP, CLIPPER, OURS, ZCLIP
 from benchmarks.rescue.pair import pair
 from benchmarks.rescue.table import markdown, spread
-from benchmarks.listed import data, sequences
-from benchmarks.listed.case import REPORTING
-from benchmarks.listed.measure import prepare
-from benchmarks.listed.tasks import Run, factor, fit
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 SHOWN = (OURS, CLIPPER, ZCLIP, CLIP, BARE)

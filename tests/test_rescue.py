@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from benchmarks.listed.case import REPORTING, TUNING
 from benchmarks.rescue import __main__ as command
 from benchmarks.rescue import beside, poison, rates, start
 from benchmarks.rescue.cases import PAIRS
@@ -18,7 +19,6 @@ from benchmarks.rescue.methods import BARE, OURS, ZCLIP
 from benchmarks.rescue.oracle import Oracle
 from benchmarks.rescue.score import ratio, rescued, score
 from benchmarks.rescue.table import rescuable
-from benchmarks.listed.case import REPORTING, TUNING
 
 FAULT_IN_THE_WEIGHTS = ("normal_init", "deep_12", "rnn_gain")
 

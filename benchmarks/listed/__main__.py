@@ -11,12 +11,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import made_by
 from benchmarks.listed.case import Case
+from benchmarks.listed.cases import BATCH_OF, BATCHES, CASES
 from benchmarks.listed.run import run
 from benchmarks.listed.table import table, wrong
 from benchmarks.listed.verdict import OURS, Verdict, verdicts
-from benchmarks.listed.cases import BATCH_OF, BATCHES, CASES
+from benchmarks.machine import made_by
 
 
 def arguments() -> argparse.Namespace:

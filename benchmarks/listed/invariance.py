@@ -15,9 +15,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from benchmarks.listed.case import Case
+from benchmarks.listed.cases import CASES
 from benchmarks.listed.measure import prepare, watched
 from benchmarks.listed.tasks import Run, times
-from benchmarks.listed.cases import CASES
 
 Change = Callable[[Run], Run]
 HOMOGENEOUS = (

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from benchmarks.pool import each
-from benchmarks.listed.measure import Result, measure
 from benchmarks.listed.cases import CASES
+from benchmarks.listed.measure import Result, measure
+from benchmarks.pool import each
 
 
 def one(job: tuple[str, int]) -> Result:

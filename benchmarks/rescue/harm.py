@@ -16,14 +16,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from benchmarks.listed.cases import CASES
+from benchmarks.listed.label import ends
+from benchmarks.listed.measure import prepare, train
+from benchmarks.listed.outcome import Progress
 from benchmarks.machine import made_by
 from benchmarks.ours import five
 from benchmarks.pool import each
 from benchmarks.rescue.table import markdown
-from benchmarks.listed.label import ends
-from benchmarks.listed.measure import prepare, train
-from benchmarks.listed.outcome import Progress
-from benchmarks.listed.cases import CASES
 
 WORST = 10
 """So many are named, besides all that are beyond the goal."""

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback
 
+from benchmarks.listed.measure import prepare, train
+from benchmarks.listed.tasks import Run
 from benchmarks.rescue.cases import PAIRS
 from benchmarks.rescue.methods import METHODS
 from benchmarks.rescue.oracle import grid
 from benchmarks.rescue.pair import Pair
 from benchmarks.rescue.score import ratio, rescued, score
-from benchmarks.listed.measure import prepare, train
-from benchmarks.listed.tasks import Run
 
 Result = dict[str, Any]
 

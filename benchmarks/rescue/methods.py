@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from pytorch_lightning import Callback
 
+from benchmarks.listed.tasks import Run
 from benchmarks.ours import five
 from benchmarks.peers import AutoClip, ZClip
-from benchmarks.listed.tasks import Run
 from lightning_gradwatch import AdaptiveClipper, Rewind
 
 Method = Callable[[Run], tuple[Run, list[Callback]]]

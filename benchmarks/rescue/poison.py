@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.rescue.pair import Pair, pair
-from benchmarks.rescue.rates import momentum
 from benchmarks.listed import data, nets
 from benchmarks.listed.case import REPORTING, TUNING, Half
 from benchmarks.listed.tasks import MakeOptimizer, Run, adam, diabetes, digits, fit, sgd
+from benchmarks.rescue.pair import Pair, pair
+from benchmarks.rescue.rates import momentum
 
 Make = Callable[[slice, data.Change | None, MakeOptimizer], Run]
 FIRST = slice(1)

@@ -10,10 +10,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from benchmarks.rescue.pair import pair
 from benchmarks.listed import data, nets, sequences
 from benchmarks.listed.case import REPORTING, TUNING
 from benchmarks.listed.tasks import MakeOptimizer, Run, adam, digits, factor, fit, sgd
+from benchmarks.rescue.pair import pair
 
 momentum = partial(sgd, momentum=0.9)
 heavy = partial(sgd, momentum=0.99)

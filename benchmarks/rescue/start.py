@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from typing_extensions import override
 
-from benchmarks.rescue.pair import pair
-from benchmarks.rescue.rates import momentum
 from benchmarks.listed import data, nets, sequences
 from benchmarks.listed.case import REPORTING, TUNING
 from benchmarks.listed.sick_half import fp16
 from benchmarks.listed.sick_time import relu
 from benchmarks.listed.tasks import MakeOptimizer, Run, adam, digits, fit, sgd
+from benchmarks.rescue.pair import pair
+from benchmarks.rescue.rates import momentum
 
 RAW = "raw"
 

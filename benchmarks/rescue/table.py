@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from math import inf, isfinite
 from statistics import median
 
-from benchmarks.rescue.measure import Result
 from benchmarks.listed.case import REPORTING, TUNING
 from benchmarks.listed.table import share
+from benchmarks.rescue.measure import Result
 
 
 def summary(results: list[Result]) -> str:

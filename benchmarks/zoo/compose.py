@@ -96,7 +96,9 @@ def find(name: str) -> Spec:
     parts = name.split("/")
     changes: dict[str, Fault | Variation] = {**FAULTS, **VARIATIONS}
     if len(parts) != 3 or parts[0] not in FAMILIES or parts[1] not in SETTINGS or parts[2] not in changes:
-        raise ValueError(f"{name!r} is no run: family/optimizer/change, each as `python -m benchmarks.zoo list` has it.")
+        raise ValueError(
+            f"{name!r} is no run: family/optimizer/change, each as `python -m benchmarks.zoo list` has it."
+        )
     spec = Spec(FAMILIES[parts[0]], parts[1], changes[parts[2]])
     if not spec.change.fits(tags(parts[0], parts[1])):
         needs = ", ".join(sorted(spec.change.needs)) or "nothing"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: ANN401 - batches and outputs are whatever the family takes
+
 """What is trained, in pieces that a fault can patch."""
 
 from __future__ import annotations

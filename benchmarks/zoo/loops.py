@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: ANN401 - Lightning's optimizers
+
 """Training steps that are no single forward, backward, step."""
 
 from __future__ import annotations

@@ -102,7 +102,9 @@ def ended(name: str, seed: int) -> tuple[Outcome, str]:
     weights = train(run, [losses])
     moved = frozenset(n for n, p in run.net.named_parameters() if not torch.equal(before[n], p))
     bad = next((i for i, loss in enumerate(losses.curve) if not isfinite(loss)), None)
-    return Outcome(start, run.score(), moved, bad, len(losses.curve), run.layer, run.onset), weights + repr(losses.curve)
+    return Outcome(start, run.score(), moved, bad, len(losses.curve), run.layer, run.onset), weights + repr(
+        losses.curve
+    )
 
 
 def watched(spec: Spec, seed: int, callbacks: str) -> tuple[list[GradientEvent], str]:

@@ -23,7 +23,11 @@ def listing(*, runs: bool) -> int:
     print(f"families ({len(FAMILIES)})", *(f"  {f.name:<24}{f.side}" for f in FAMILIES.values()), sep="\n")
     print(f"optimizers ({len(SETTINGS)})", *(f"  {name}" for name in SETTINGS), sep="\n")
     print(f"faults ({len(FAULTS)})", *(f"  {f.name:<24}{f.side:<10}{f.causes[0]}" for f in FAULTS.values()), sep="\n")
-    print(f"healthy ({len(VARIATIONS)})", *(f"  {v.name:<24}{v.side:<10}{v.reason}" for v in VARIATIONS.values()), sep="\n")
+    print(
+        f"healthy ({len(VARIATIONS)})",
+        *(f"  {v.name:<24}{v.side:<10}{v.reason}" for v in VARIATIONS.values()),
+        sep="\n",
+    )
     return 0
 
 
@@ -43,10 +47,14 @@ def runs(options: argparse.Namespace) -> int:
 def said(spec: Spec, result: Result) -> None:
     """Prints one run."""
     label = "sick" if spec.sick else "healthy"
-    print(f"== {spec.name} seed {result['seed']}: {label}, {spec.row}, label {'proven' if result['proven'] else 'NOT PROVEN'}")
+    print(
+        f"== {spec.name} seed {result['seed']}: {label}, {spec.row}, label {'proven' if result['proven'] else 'NOT PROVEN'}"
+    )
     print(f"   {result['outcome']}; {result['steps']} steps; changed: {result['changed']}; {result['seconds']} s")
     if isinstance(spec.change, Fault):
-        print(f"   expected: {'/'.join(sorted(spec.change.kinds))}; layer {result['layer']}; from step {result['onset']}")
+        print(
+            f"   expected: {'/'.join(sorted(spec.change.kinds))}; layer {result['layer']}; from step {result['onset']}"
+        )
         print(f"   cause: {', or '.join(spec.change.causes)}")
     if "error" in result:
         print(f"   CRASHED: {result['error']}")

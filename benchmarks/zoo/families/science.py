@@ -57,7 +57,7 @@ def places() -> Batch:
 
 
 def residual(net: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """u'' + 10 sin(pi x) of the network, and u at both ends."""
+    """U'' + 10 sin(pi x) of the network, and u at both ends."""
     x = batch[0].detach().requires_grad_()
     u = net(x)
     (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)

@@ -101,9 +101,7 @@ class Translator(nn.Module):
         self.embed, self.place = nn.Embedding(16, width), nn.Parameter(0.1 * torch.randn(8, width))
         layer = nn.TransformerEncoderLayer(width, 4, 64, 0.0, batch_first=True, norm_first=True)
         encoder = nn.TransformerEncoder(layer, 1, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.core = nn.Transformer(
-            width, 4, 1, 1, 64, 0.0, custom_encoder=encoder, batch_first=True, norm_first=True
-        )
+        self.core = nn.Transformer(width, 4, 1, 1, 64, 0.0, custom_encoder=encoder, batch_first=True, norm_first=True)
         self.head = nn.Linear(width, 16)
 
     @override

@@ -77,9 +77,7 @@ class Kept(Callback):
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.grads = {
-            i: p.grad.detach().clone() for i, p in enumerate(pl_module.parameters()) if p.grad is not None
-        }
+        self.grads = {i: p.grad.detach().clone() for i, p in enumerate(pl_module.parameters()) if p.grad is not None}
 
 
 @fault("left out", CLIMBS, "no zero_grad", unless=["manual"], rescue=True)

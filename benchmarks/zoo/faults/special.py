@@ -8,8 +8,8 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
 from benchmarks.zoo.core import Batch, Run
-from benchmarks.zoo.fault import NOTHING, TOO_LARGE, fault
 from benchmarks.zoo.families.generative import evidence
+from benchmarks.zoo.fault import NOTHING, TOO_LARGE, fault
 
 QUIET = (*NOTHING, "collapse", "one_tensor_dead")
 ROUNDED = (*NOTHING, "precision", "lost_updates")
