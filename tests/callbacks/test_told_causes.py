@@ -124,3 +124,13 @@ def test_the_clipper_in_the_list_takes_no_cause_away(first):
     plain = first(adam(10.0))
     beside = first(adam(10.0), callbacks=[AdaptiveClipper()])
     assert beside.cause.startswith(plain.cause.split(":")[0])
+
+
+@pytest.mark.parametrize(
+    ("norm", "action", "severity"), [(14.0, "warn", "info"), (16.0, "warn", "warning"), (14.0, "clip", "warning")]
+)
+def test_a_spike_a_little_above_its_limit_is_for_information_where_nobody_acts(kit, norm, action, severity):
+    detector = ExplosionDetector(action=action)
+    kit.pull([5.0] + [1.0] * 60 + [norm], [detector])
+    (event,) = detector.events
+    assert (event.kind, event.severity) == ("spike", severity)
