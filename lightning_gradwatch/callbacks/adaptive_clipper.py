@@ -80,7 +80,7 @@ class AdaptiveClipper(GradientCallback):
 
     Example:
         >>> AdaptiveClipper("percentile", per="group").describe()
-        'clip by PercentileClip(percentile=50.0) per group, updates by SGD to x0.3 of the weights, skip NaN and inf'
+        'clip by PercentileClip(percentile=50.0) per group; bound SGD updates at 0.3 of the weights; skip NaN and inf'
     """
 
     skips = True
@@ -112,8 +112,10 @@ class AdaptiveClipper(GradientCallback):
     @override
     def describe(self) -> str:
         per = " per group" if self.per == "group" else ""
-        most = "" if self.max_update_ratio is None else f", updates by SGD to x{self.max_update_ratio:g} of the weights"
-        return f"clip by {self.law!r}{per}{most}, skip NaN and inf"
+        bound = (
+            [] if self.max_update_ratio is None else [f"bound SGD updates at {self.max_update_ratio:g} of the weights"]
+        )
+        return "; ".join([f"clip by {self.law!r}{per}", *bound, "skip NaN and inf"])
 
     @override
     def notes(self, trainer: Any, watches: Sequence[OptimizerHooks]) -> list[str]:

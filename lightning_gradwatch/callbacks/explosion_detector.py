@@ -158,8 +158,12 @@ class ExplosionDetector(Detector):
     @override
     def describe(self) -> str:
         acts = [] if self.action == "warn" else [f"{self.action} on alarms"]
-        acts += [] if self.nonfinite == "warn" else [f"{self.nonfinite} on NaN and inf"]
-        return ", ".join(acts)
+        acts += (
+            []
+            if self.nonfinite == "warn"
+            else [f"{self.nonfinite}{' ' if self.nonfinite == 'skip' else ' on '}NaN and inf"]
+        )
+        return "; ".join(acts)
 
     @override
     def begin(self, watch: OptimizerHooks) -> None:

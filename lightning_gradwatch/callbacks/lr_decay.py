@@ -31,6 +31,9 @@ from lightning_gradwatch.rules.notices import rate_limited
 from lightning_gradwatch.snapshot import Floats
 from lightning_gradwatch.state import LazyStateDict
 
+USUAL_KINDS = ("spike", "explosion", "update_too_large", "nonfinite")
+"""Events after which the learning rate gives way, unless others are asked for."""
+
 
 class LRDecay(GradientCallback):
     """Multiplies the learning rate: by a schedule, and by a back-off after events, beside any other scheduler.
@@ -90,7 +93,7 @@ class LRDecay(GradientCallback):
         *,
         gamma: float | None = None,
         every: Literal["epoch"] | int = "epoch",
-        on: Sequence[str] = ("spike", "explosion", "update_too_large", "nonfinite"),
+        on: Sequence[str] = USUAL_KINDS,
         backoff: float = 0.5,
         cooldown_steps: int = 50,
         hold_steps: int = 100,
@@ -136,11 +139,10 @@ class LRDecay(GradientCallback):
     def describe(self) -> str:
         each = self.every if self.every == "epoch" else f"{self.every} steps"
         parts = [] if self.gamma is None else [f"learning rate x{self.gamma:g} every {each}"]
-        parts += [f"learning rate x{self._back_off['backoff']:g} after {', '.join(self.on)}"] if self.on else []
+        kinds = "events" if self.on == USUAL_KINDS else ", ".join(self.on)
+        parts += [f"learning rate x{self._back_off['backoff']:g} after {kinds}"] if self.on else []
         if self._limit is not None:
-            parts.append(
-                f"Adam's rate, and SGD's where it jumps, to updates of x{self.max_update_ratio:g} of the weights"
-            )
+            parts.append(f"limit rates to updates of {self.max_update_ratio:g} of the weights")
         return "; ".join(parts)
 
     @override

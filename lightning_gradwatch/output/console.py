@@ -95,13 +95,14 @@ def start_line(trainer: Any, watches: Sequence[Watched], acts: Sequence[str]) ->
         acts: What each callback will do, empty for those that only watch.
     """
     optimizers = ", ".join(
-        f"{_count(len(watch.meter.layout.layers), 'layer')} with"
-        f" {_count(len(watch.meter.layout.names), 'parameter tensor')} under {type(watch.optimizer).__name__}"
+        f"{_count(len(watch.meter.layout.layers), 'layer')} ({_count(len(watch.meter.layout.names), 'tensor')}) under"
+        f" {type(watch.optimizer).__name__}"
         for watch in watches
     )
-    acting = "; ".join(act for act in acts if act) or "nothing, it only watches"
+    phrases = dict.fromkeys(phrase for act in acts for phrase in act.split("; ") if phrase)
     strategy = type(trainer.strategy).__name__.removesuffix("Strategy")
-    return f"[gradwatch] watching {optimizers} ({strategy}, precision {trainer.precision}); acts: {acting}"
+    watching = f"[gradwatch] watching {optimizers}, {strategy}, precision {trainer.precision}"
+    return f"{watching}\n  acts:   {'; '.join(phrases) or 'nothing, it only watches'}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -40,7 +40,7 @@ def test_one_word_in_the_environment_watches_in_both_namespaces(namespace, watch
     assert names(trainer) == WATCHERS
     assert log.points["grad_norm/total"] == {0: 1.0, 1: 1.0, 2: pytest.approx(math.nan, nan_ok=True)}
     assert namespace.found(ours(trainer)[1]) == [("nonfinite", "alarm", 2)]
-    assert "acts: nothing, it only watches" in said()
+    assert "acts:   nothing, it only watches" in said()
 
 
 def test_the_watched_run_is_the_unwatched_one_bit_for_bit(namespace, monkeypatch):

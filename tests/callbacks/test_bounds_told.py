@@ -71,7 +71,7 @@ def test_a_rate_of_adam_that_is_lowered_is_told_with_what_to_do(kit, ears, said)
     assert event.value > 3
     assert event.action_taken.startswith("learning rate x0.0")
     assert "learning rate / 10" in str(event)
-    assert "Adam's rate, and SGD's where it jumps, to updates of x0.3 of the weights" in said()
+    assert "limit rates to updates of 0.3 of the weights" in said()
     assert said().count("INFO update_too_large") == 1
 
 
