@@ -40,7 +40,8 @@ class Dispatcher:
     def step(self, record: StepRecord) -> None:
         """Sends this step's findings, each with what was done about it. What two detectors found is told once."""
         events: dict[tuple[object, ...], GradientEvent] = {}
-        for finding in record.findings:
+        # Of twins the one whose cause was looked for is told.
+        for finding in sorted(record.findings, key=lambda finding: not finding.owner.diagnose):
             culprit = record.culprit if finding.event.kind is EventKind.NONFINITE else None
             done, kept = action_taken(record, finding), is_prevented(record, finding)
             event = finding.event = replace(finding.event, rank=culprit, action_taken=done, prevented=kept)

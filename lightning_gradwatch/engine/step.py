@@ -33,6 +33,7 @@ class Owner(Protocol):
     sort_key: tuple[str, str]
     counts: dict[str, int]
     tripped: GradientEvent | None
+    diagnose: bool
 
     @property
     def error(self) -> type[GradwatchError]:

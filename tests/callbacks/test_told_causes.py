@@ -134,3 +134,13 @@ def test_a_spike_a_little_above_its_limit_is_for_information_where_nobody_acts(k
     kit.pull([5.0] + [1.0] * 60 + [norm], [detector])
     (event,) = detector.events
     assert (event.kind, event.severity) == ("spike", severity)
+
+
+def test_a_bad_batch_is_named_beside_the_clipper_as_without_it(kit, said):
+    def told(*callbacks):
+        kit.pull([1.0] * 5 + [float("nan")], [ExplosionDetector(), *callbacks])
+        return [line for line in said().splitlines() if "likely:" in line][-1]
+
+    plain = told()
+    assert "batch[0] holds 1 NaN" in plain
+    assert told(AdaptiveClipper()) == plain
