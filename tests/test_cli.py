@@ -44,7 +44,7 @@ def test_the_report_has_health_events_remedies_and_the_layers_at_fault(sick, cap
         "  ALARM explosion: step 2 (epoch 0, batch 2): grad norm 8, limit 2 (max_norm)",
         "    where:  w 100 %",
         "    did:    clipped x0.5; training continues",
-        "    likely: the learning rate is just past stability, or a decay has the wrong sign",
+        "    likely: cause unknown: only max_norm was broken",
         "    try:    1) learning rate / 3   2) clip the gradient   3) check the sign of the weight decay   [GW-07]",
         "",
         "  worst layers  typical norm    largest  non-finite  events",

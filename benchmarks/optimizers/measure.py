@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from typing_extensions import override
 
 from benchmarks.optimizers.registry import ENTRIES, Entry
 from benchmarks.ours import five
-from lightning_gradwatch import ExplosionDetector, GradwatchError, Rewind, default_callbacks
+from lightning_gradwatch import ExplosionDetector, GradientExplosionError, GradwatchError, Rewind, default_callbacks
 
 EPOCHS, BATCH = 5, 64
 FAST = 100.0
@@ -76,7 +77,7 @@ def train(
         trainer: Further arguments of the Trainer.
 
     Returns:
-        The loss on all digits, and the module.
+        The loss on all digits, infinite where the run was aborted, and the module.
     """
     x, y = data()
     torch.manual_seed(seed)
@@ -85,7 +86,13 @@ def train(
     settings |= {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, **(trainer or {})}
     order = torch.Generator().manual_seed(seed)
     loader = DataLoader(TensorDataset(x, y), BATCH, shuffle=shuffle, generator=order)
-    pl.Trainer(callbacks=callbacks, **settings).fit(module, loader, ckpt_path=resume)
+    if entry.matrices:
+        for parameter in module.parameters():
+            parameter.requires_grad_(parameter.ndim == 2)
+    try:
+        pl.Trainer(callbacks=callbacks, **settings).fit(module, loader, ckpt_path=resume)
+    except GradientExplosionError:
+        return math.inf, module
     with torch.no_grad():
         return float(nn.functional.cross_entropy(module.net(x), y)), module
 

@@ -38,9 +38,11 @@ class Dispatcher:
         self._console, self._writer = console, writer
 
     def step(self, record: StepRecord) -> None:
-        """Sends this step's findings, each with what was done about it. What two detectors found is told once."""
+        """Sends this step's findings, each with what was done about it.
+
+        What two have found is told once, by the one who looks for the cause.
+        """
         events: dict[tuple[object, ...], GradientEvent] = {}
-        # Of twins the one whose cause was looked for is told.
         for finding in sorted(record.findings, key=lambda finding: not finding.owner.diagnose):
             culprit = record.culprit if finding.event.kind is EventKind.NONFINITE else None
             done, kept = action_taken(record, finding), is_prevented(record, finding)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from lightning_gradwatch.events import GradientEvent, Severity
 from lightning_gradwatch.measurement.meter import Meter
 from lightning_gradwatch.output.failsafe import FailSafe, logger
+from lightning_gradwatch.output.screen import ScreenHandler
 
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ALARM: logging.ERROR}
 
@@ -74,7 +75,7 @@ def _print(event: GradientEvent, count: int) -> None:
 def ensure_visible() -> None:
     """Lets the messages reach the screen where the user has not configured logging, as Lightning does for its own."""
     if not logger.handlers and not logging.getLogger().handlers:
-        logger.addHandler(logging.StreamHandler())
+        logger.addHandler(ScreenHandler())
         logger.propagate = False
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)

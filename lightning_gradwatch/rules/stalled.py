@@ -31,8 +31,8 @@ class Stalled:
 
     The median relative update over the matrices that have a gradient, without those of about 0, must stay below `ratio`
     for a window, or below ten times it where the loss is still at its start (a warning); at a learning rate that is at
-    least 0.3 of the highest so far, or since the highest. One that rises is given four windows, and warned of. Clears at thirty
-    times the ratio.
+    least 0.3 of the highest so far, or since the highest. One that rises is given four windows, and
+    warned of. Clears at thirty times the ratio.
 
     A learning rate of nearly 0 is a finding by itself, since it is known exactly: at most 1e-4 of its peak for a window
     and a fifth of the run.

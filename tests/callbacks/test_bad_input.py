@@ -45,6 +45,7 @@ TABLE: dict[Any, dict[str, tuple[Any, ...]]] = {
         "max_update_ratio": (0, -1, NAN, INF, None, *NUMBER),
         "dump_dir": (3, ["a"], True),
         "max_dumps": (0, -1, *COUNT),
+        "rules": ("spike", 3),
         **DETECTOR,
     },
     VanishingDetector: {
@@ -53,6 +54,7 @@ TABLE: dict[Any, dict[str, tuple[Any, ...]]] = {
         "depth_ratio": (0, 1, 2.0, NAN, None, *NUMBER),
         "stall_ratio": (0, 1, NAN, None, *NUMBER),
         "dead_steps": (2, *COUNT),
+        "rules": ("spike", 3),
         "diagnose": FLAG,
         **DETECTOR,
     },

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, VanishingDetector
+from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, VanishingDetector, default_callbacks
 
 STEPS = 160
 
@@ -144,3 +144,11 @@ def test_a_bad_batch_is_named_beside_the_clipper_as_without_it(kit, said):
     plain = told()
     assert "batch[0] holds 1 NaN" in plain
     assert told(AdaptiveClipper()) == plain
+
+
+def test_with_the_clipper_in_the_list_a_nan_in_the_data_is_named_as_without(kit, said):
+    loader = kit.rows(6)
+    loader.dataset.tensors[0][8 * 3] = float("nan")
+    kit.fit(kit.net(), default_callbacks(rescue=True), 6, loader)
+    alarm = said()[said().index("ALARM nonfinite") :]
+    assert "likely: the input: batch[0] holds 6 NaN" in alarm.splitlines()[3]
