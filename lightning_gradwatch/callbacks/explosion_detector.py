@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ from lightning_gradwatch.state import LazyStateDict
 _OF_THIS_STEP = ("limits", "spike")
 """Rules whose findings are known before the step is taken."""
 
+_MILD = 1.5  # times the limit, which rests on some fifty norms
 _PAST = {"clip": "clipped", "skip": "skipped"}
 
 
@@ -194,6 +196,9 @@ class ExplosionDetector(Detector):
         budget = self._budget(record)
         budget.next_step()
         super().on_measured(record)
+        for finding in record.findings:
+            if finding.owner is self and self.action == "warn" and _is_mild(finding.event):
+                finding.event = replace(finding.event, severity=Severity.INFO)
         acted = [f.action for f in record.findings if f.owner is self and f.action in ("skip", "clip")]
         if acted:
             self._acted[record.watch.index] = "skip" if "skip" in acted else "clip"
@@ -312,3 +317,12 @@ class ExplosionDetector(Detector):
         total = self.view(record.snapshot).total
         limit = total * event.limit / event.value
         record.clips.append((NormClip(max_norm=limit), self.members(record.snapshot.layout)))
+
+
+def _is_mild(event: GradientEvent) -> bool:
+    """Whether a spike is so little above its limit that it tells of the tail of the losses rather than of a fault.
+
+    Not where the evidence names a cause.
+    """
+    mild = event.kind is EventKind.SPIKE and event.severity is Severity.WARNING and event.value < _MILD * event.limit
+    return mild and (event.cause or "").startswith("outlier batch (")

@@ -46,6 +46,9 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
     answer, target, value = answer.detach().float(), target.detach(), out.detach().float()
     value = value.sum() / max(target.numel(), 1) if kwargs.get("reduction") == "sum" else value.mean()
     found = {"value": value, "alike": _alike(answer)}
+    weighted = [*args[2:], kwargs.get("weight"), kwargs.get("pos_weight")]
+    if any(isinstance(one, Tensor) for one in weighted):
+        return found  # what a blind guess would get is another number then
     if function in _OF_CLASSES:
         classes = answer.shape[1] if answer.dim() > 1 else answer.shape[0]
         if function == "cross_entropy":

@@ -86,10 +86,14 @@ def _fast(event: GradientEvent, history: History) -> tuple[int, float] | None:
 
 def _killed(event: GradientEvent, evidence: Evidence, history: History) -> Cause | None:
     """Weights that really moved too fast, before units died or numbers broke."""
-    worst = history.too_fast(event.step) if event.kind is EventKind.NONFINITE else history.fastest
+    broken = event.kind is EventKind.NONFINITE
+    large, data = _large_weights(history), off_scale(evidence)
+    worst = history.too_fast(event.step) if broken else history.fastest
+    if broken and large is not None and event.step <= _NOT_LONG:
+        return large
     if worst is None or worst[1] <= _KILLS or not _died(event):
         return None
-    return _rate(evidence, history, *worst)
+    return data if broken and data is not None and not history.adaptive else _rate(evidence, history, *worst)
 
 
 def _died(event: GradientEvent) -> bool:

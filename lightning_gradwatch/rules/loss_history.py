@@ -4,26 +4,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from itertools import pairwise
-from math import isfinite, nan, sqrt
+from collections.abc import Callable
+from math import isfinite, nan
 from statistics import median, quantiles
 from typing import Any
 
+from lightning_gradwatch.rules.levels import LEAST_RISE, climb, finite, noise
 from lightning_gradwatch.rules.text import number
 
 Reduce = Callable[[list[float]], list[float]]
 
 _LEAST_DROP = 0.03  # of the level; smaller changes are no progress, however sure
-_LEAST_RISE = 0.2
-_NOISE = 2.5  # standard errors; both from the prototype behind this package's defaults
 _AT_ONCE = 10  # steps within which a loss that has jumped may stay where it is
 _GOES_ON, _STAYS = 1.2, 0.8  # of the height of the jump
 _BOTTOMLESS = 100.0  # times the losses of the start
 _CONVERGED = 0.05  # of the level at the start
 _FEWEST = 3  # losses that make a median
-_BLOCKS = 6  # that make a climb
-_STEADY = 0.25  # of the least rise
 
 
 class LossHistory:
@@ -66,7 +62,7 @@ class LossHistory:
     def converged(self) -> bool | None:
         """Whether the loss is at most 5 % of that of the first steps; None if that is unknown or it may be negative."""
         start, recent = self._view()
-        now = _finite(recent[-self.window :])
+        now = finite(recent[-self.window :])
         if min(len(start), len(now)) < _FEWEST or min(start + now) < 0:
             return None
         # The first loss as well: a training that blows up in its first steps has not converged by coming down again.
@@ -75,7 +71,7 @@ class LossHistory:
     def at_start(self) -> bool | None:
         """Whether the loss is still where it began: not below the first steps by 3 % and its noise; None if unknown."""
         start, recent = self._view()
-        now = _finite(recent[-self.window :])
+        now = finite(recent[-self.window :])
         if min(len(start), len(now)) < _FEWEST or len(recent) < self.window:
             return None
         return not self._fell(start, now)
@@ -83,13 +79,13 @@ class LossHistory:
     def always_zero(self) -> bool:
         """Whether the loss is known, and was exactly 0 at the start as it is now: nothing was ever asked for."""
         start, recent = self._view()
-        known = _finite(recent)
+        known = finite(recent)
         return bool(start and known) and not any(start) and not any(known)
 
     def share_of_start(self) -> float | None:
         """The loss of the last fifth of a window over the very first; None if unknown or it may be negative."""
         start, recent = self._view()
-        now = _finite(recent[-max(_FEWEST, self.window // 5) :])
+        now = finite(recent[-max(_FEWEST, self.window // 5) :])
         known = len(now) >= _FEWEST and bool(start) and start[0] > 0 and min(now) >= 0
         return median(now) / start[0] if known else None
 
@@ -102,19 +98,19 @@ class LossHistory:
         """Whether the last `steps` losses lie 20 %, and more than noise, above the window before; None if unknown."""
         recent = self._view()[1]
         steps = min(steps, self.window)
-        before, after = _finite(recent[:-steps][-self.window :]), _finite(recent[-steps:])
+        before, after = finite(recent[:-steps][-self.window :]), finite(recent[-steps:])
         return self._rose(before, after) if min(len(before), len(after)) >= _FEWEST else None
 
     def above(self, earlier: list[float], steps: int) -> bool | None:
         """The same for the last `steps` losses and any `earlier` ones of this rank, be it a single one."""
-        before = _finite(earlier if self._reduce is None or not earlier else self._reduce(earlier))
-        after = _finite(self._view()[1][-steps:])
+        before = finite(earlier if self._reduce is None or not earlier else self._reduce(earlier))
+        after = finite(self._view()[1][-steps:])
         return self._rose(before, after) if before and len(after) >= _FEWEST else None
 
     def below(self, earlier: list[float], steps: int) -> bool:
         """Whether the last `steps` losses lie 3 %, and more than noise, below `earlier` ones of this rank."""
-        before = _finite(earlier if self._reduce is None or not earlier else self._reduce(earlier))
-        after = _finite(self._view()[1][-steps:])
+        before = finite(earlier if self._reduce is None or not earlier else self._reduce(earlier))
+        after = finite(self._view()[1][-steps:])
         return bool(before) and len(after) >= _FEWEST and self._fell(before, after)
 
     def last(self, steps: int) -> list[float]:
@@ -129,19 +125,7 @@ class LossHistory:
         it must be a rise still: so a curriculum that jumps is none.
         """
         start, recent = self._view()
-        size = max(_FEWEST, self.window // 5)
-        whole = len(recent) // size * size
-        parts = [_finite(recent[i : i + size]) for i in range(len(recent) - whole, len(recent), size)]
-        if len(start) < _FEWEST or len(parts) < _BLOCKS or min(map(len, parts)) < _FEWEST:
-            return None
-        levels = [median(part) for part in parts]
-        least = max(_noise(parts[0], parts[-1]), _LEAST_RISE * self._scale(start))
-        above = levels[-1] - median(start)
-        risen = min(above, levels[-1] - min(levels)) > least
-        steps = [after - before for before, after in pairwise(levels[-_BLOCKS:])]
-        ups = sum(step > 0 for step in steps) >= len(steps) - 1
-        steady = levels[-1] - levels[-_BLOCKS] - max(steps) > _STEADY * least
-        return above / self._scale(start) if risen and ups and steady else 0.0
+        return climb(start, recent, max(_FEWEST, self.window // 5), self._scale) if len(start) >= _FEWEST else None
 
     def lasting(self, steps: int) -> bool:
         """Whether a loss that jumped at the first of the last `steps` went on from there, or stays up for ten steps.
@@ -150,7 +134,7 @@ class LossHistory:
         """
         recent = self._view()[1]
         steps = min(steps, self.window)
-        before, (first, *later) = _finite(recent[:-steps][-self.window :]), _finite(recent[-steps:]) or [nan]
+        before, (first, *later) = finite(recent[:-steps][-self.window :]), finite(recent[-steps:]) or [nan]
         if not before or not later:
             return True
         height = first - median(before)
@@ -160,13 +144,13 @@ class LossHistory:
     def bottomless(self) -> bool:
         """Whether the loss has fallen below 0 by 100 times what it started from: no training needs that."""
         start, recent = self._view()
-        now = _finite(recent[-_FEWEST:])
+        now = finite(recent[-_FEWEST:])
         return bool(start and now) and median(now) < -_BOTTOMLESS * max(map(abs, start))
 
     def jump(self) -> tuple[float, float] | None:
         """This rank's median of the window before this step, and its loss at this step. For texts only."""
         *before, now = self._recent or [nan]
-        known = _finite(before[-self.window :])
+        known = finite(before[-self.window :])
         return (median(known), now) if known and isfinite(now) else None
 
     def line(self) -> str:
@@ -205,37 +189,26 @@ class LossHistory:
             values = [*self._start, *self._recent]
             values = values if self._reduce is None else self._reduce(values)
             split = len(self._start)
-            self._shared = _finite(values[:split]), values[split:]
+            self._shared = finite(values[:split]), values[split:]
         return self._shared
 
     def _halves(self) -> tuple[list[float], list[float]] | None:
         recent = self._view()[1]
         middle = len(recent) // 2
-        before, after = _finite(recent[:middle]), _finite(recent[middle:])
+        before, after = finite(recent[:middle]), finite(recent[middle:])
         enough = max(_FEWEST, self.window // 4)
         return (before, after) if len(recent) >= self.window and min(len(before), len(after)) >= enough else None
 
     def _fell(self, before: list[float], after: list[float]) -> bool:
-        return median(before) - median(after) > max(_noise(before, after), _LEAST_DROP * self._scale(before))
+        return median(before) - median(after) > max(noise(before, after), _LEAST_DROP * self._scale(before))
 
     def _rose(self, before: list[float], after: list[float]) -> bool:
-        return median(after) - median(before) > max(_noise(before, after), _LEAST_RISE * self._scale(before))
+        return median(after) - median(before) > max(noise(before, after), LEAST_RISE * self._scale(before))
 
     def _scale(self, before: list[float]) -> float:
         start, recent = self._view()
-        seen = start + _finite(recent)
+        seen = start + finite(recent)
         if min(seen) >= 0:
             return median(before)
         deciles = quantiles(seen, n=10)
         return deciles[-1] - deciles[0]
-
-
-def _finite(values: Iterable[float]) -> list[float]:
-    return [value for value in values if isfinite(value)]
-
-
-def _noise(before: list[float], after: list[float]) -> float:
-    """How far the medians of two samples may differ by chance; robust to outliers."""
-    residuals = [abs(value - middle) for part in (before, after) for middle in [median(part)] for value in part]
-    sigma = 1.4826 * median(residuals)  # of a normal distribution
-    return _NOISE * sigma / sqrt(min(len(before), len(after)))

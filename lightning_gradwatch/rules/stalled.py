@@ -30,9 +30,9 @@ class Stalled:
     """Finds a training whose steps have no effect, without progress.
 
     The median relative update over the matrices that have a gradient, without those of about 0, must stay below `ratio`
-    for a window, or below ten times it where the loss is still at its start; at a learning rate that is at least 0.3 of
-    the highest so far, or since the highest. One that rises is given four windows, and warned of. Clears at thirty
-    times the ratio.
+    for a window, or below ten times it where the loss is still at its start (a warning); at a learning rate that is at
+    least 0.3 of the highest so far, or since the highest. One that rises is given four windows, and
+    warned of. Clears at thirty times the ratio.
 
     A learning rate of nearly 0 is a finding by itself, since it is known exactly: at most 1e-4 of its peak for a window
     and a fifth of the run.
@@ -142,7 +142,7 @@ class Stalled:
         rising = self.course.rising
         if severity is None or (not tiny and (rising or not self._losses.at_start())):
             return None
-        return Severity.WARNING if rising else severity
+        return severity if tiny and not rising else Severity.WARNING
 
     def _lasts(self, parameters: int) -> bool:
         """Whether it has gone on for long enough, at a learning rate that should move things."""

@@ -126,6 +126,26 @@ def test_the_clipper_in_the_list_takes_no_cause_away(first):
     assert beside.cause.startswith(plain.cause.split(":")[0])
 
 
+@pytest.mark.parametrize(
+    ("norm", "action", "severity"), [(14.0, "warn", "info"), (16.0, "warn", "warning"), (14.0, "clip", "warning")]
+)
+def test_a_spike_a_little_above_its_limit_is_for_information_where_nobody_acts(kit, norm, action, severity):
+    detector = ExplosionDetector(action=action)
+    kit.pull([5.0] + [1.0] * 60 + [norm], [detector])
+    (event,) = detector.events
+    assert (event.kind, event.severity) == ("spike", severity)
+
+
+def test_a_bad_batch_is_named_beside_the_clipper_as_without_it(kit, said):
+    def told(*callbacks):
+        kit.pull([1.0] * 5 + [float("nan")], [ExplosionDetector(), *callbacks])
+        return [line for line in said().splitlines() if "likely:" in line][-1]
+
+    plain = told()
+    assert "batch[0] holds 1 NaN" in plain
+    assert told(AdaptiveClipper()) == plain
+
+
 def test_with_the_clipper_in_the_list_a_nan_in_the_data_is_named_as_without(kit, said):
     loader = kit.rows(6)
     loader.dataset.tensors[0][8 * 3] = float("nan")

@@ -59,6 +59,11 @@ def test_shapes_that_broadcast_to_more_are_seen_and_those_to_as_much_are_not():
     assert read("mse_loss", torch.randn(4, 1), torch.randn(1))["outer"] == 0
 
 
+def test_weighted_classes_are_not_held_against_a_blind_guess():
+    found = read("cross_entropy", torch.zeros(8, 4), CLASSES, weight=torch.full((4,), 50.0))
+    assert "excess" not in found
+
+
 def test_what_is_not_understood_says_nothing():
     assert read_loss("mse_loss", (1.0, 2.0), {}, 3.0) == {}
 

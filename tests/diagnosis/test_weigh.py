@@ -83,6 +83,14 @@ def test_units_that_never_fired_did_not_die_of_a_large_step():
     assert "learning rate" in weigh(told(EventKind.DEAD, row=16), SOUND, history(ADAM, 2.0)).text
 
 
+def test_numbers_that_broke_after_a_huge_step_have_its_cause():
+    broke = told(EventKind.NONFINITE, row=10)
+    assert "learning rate" in weigh(broke, SOUND, history(SGD, 2.0)).text
+    assert "far from order 1" in weigh(broke, RAW, history(SGD, 2.0)).text
+    assert "initial weights" in weigh(broke, SOUND, history(SGD, weights=8.0 * 8)).text
+    assert weigh(broke, SOUND, history(SGD, 1e-3)) is None
+
+
 def test_a_momentum_that_adds_up_a_thousand_steps_is_named():
     known = history(("SGD", [{"momentum": 0.999, "dampening": 0.0}]), 0.5)
     cause = weigh(told(), SOUND, known)

@@ -72,7 +72,7 @@ def test_a_schedule_may_end_at_0(lab):
 
 
 def test_updates_of_a_few_millionths_count_while_the_loss_is_at_its_start(lab):
-    assert [event.kind for event in played(lab, 5e-6, FLAT)] == ["stalled"]
+    assert [(event.kind, event.severity) for event in played(lab, 5e-6, FLAT)] == [("stalled", "warning")]
     assert played(lab, 5e-6, [2.3] * 20 + [1.2] * 280) == []
 
 
