@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the hand-written list: ``python -m benchmarks.listed``. Exits with 1 if the outcome of a run contradicts its label."""
+"""Runs the hand-written list: ``python -m benchmarks.listed``. Exits with 1 if an outcome contradicts its label."""
 
 from __future__ import annotations
 

@@ -111,7 +111,8 @@ def every() -> Iterator[Spec]:
     """All runs, in a fixed order."""
     for family in FAMILIES.values():
         for setting in settings(family):
-            for change in (*VARIATIONS.values(), *FAULTS.values()):
+            changes: list[Fault | Variation] = [*VARIATIONS.values(), *FAULTS.values()]
+            for change in changes:
                 if change.fits(tags(family.name, setting)):
                     yield Spec(family, setting, change)
 

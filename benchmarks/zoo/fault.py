@@ -39,7 +39,7 @@ Cause = Literal[
 TOO_LARGE = ("explosion", "update_too_large", "nonfinite", "spike", "level_shift", "diverging", "saturated", "dead")
 """A step far too large grows, breaks, saturates or kills; each finding is right."""
 
-NOTHING = ("stalled", "not_updated", "vanishing", "dead", "disconnected", "no_gradient", "no_progress", "saturated")
+NOTHING = ("stalled", "not_updated", "vanishing", "dead", "disconnected", "saturated")
 """Too little arrives, wherever that is seen."""
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of a sample: what is found, named and said falsely, apart for what rules were tuned on and what was left out."""
+"""The table of a sample: what is found, named and said falsely, apart for what was tuned on and what was left out."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def table(results: Iterable[Result]) -> str:
 
 
 def mistakes(results: Iterable[Result]) -> str:
-    """Every run on the tuning side that was missed, and every healthy run there with a finding; the others stay closed."""
+    """Runs on the tuning side that were missed, and healthy ones there with a finding; the others stay closed."""
     kept = [r for r in results if r["proven"] and r["row"] == ROWS[0]]
     missed = [f"- missed: `{r['name']}` seed {r['seed']}" for r in kept if r["sick"] and not findings(r)]
     false = [

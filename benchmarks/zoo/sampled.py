@@ -43,8 +43,9 @@ def text(results: list[Result], seconds: float) -> str:
     proven = [result for result in results if result["proven"]]
     sick = sum(result["sick"] for result in proven)
     size = (
-        f"{len(results)} runs, of which the outcome proves the label of {len(proven)}: {sick} sick, {len(proven) - sick}"
-        " healthy; in square brackets: 95 % Wilson intervals. Rules may be tuned on the row *tuning* only."
+        f"{len(results)} runs, of which the outcome proves the label of {len(proven)}: {sick} sick,"
+        f" {len(proven) - sick} healthy; in square brackets: 95 % Wilson intervals. Rules may be tuned on the row"
+        " *tuning* only."
     )
     command = " ".join(["python -m benchmarks.zoo", *sys.argv[1:]])
     parts = ["# Detection", size, made_by(command, seconds), table(results), "## Mistakes on the tuning side"]

@@ -48,7 +48,8 @@ def said(spec: Spec, result: Result) -> None:
     """Prints one run."""
     label = "sick" if spec.sick else "healthy"
     print(
-        f"== {spec.name} seed {result['seed']}: {label}, {spec.row}, label {'proven' if result['proven'] else 'NOT PROVEN'}"
+        f"== {spec.name} seed {result['seed']}: {label}, {spec.row},"
+        f" label {'proven' if result['proven'] else 'NOT PROVEN'}"
     )
     print(f"   {result['outcome']}; {result['steps']} steps; changed: {result['changed']}; {result['seconds']} s")
     if isinstance(spec.change, Fault):

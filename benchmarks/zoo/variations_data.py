@@ -54,7 +54,8 @@ def heavy_tailed(run: Run) -> None:
 
     def around(loss: Tensor, batch: Batch) -> Tensor:
         seen[0] = min(seen[0] + 1, run.steps)
-        return loss * weights[seen[0]]
+        weighted: Tensor = loss * weights[seen[0]]
+        return weighted
 
     run.wrap(around)
     if run.rate > 0.01:
@@ -171,13 +172,13 @@ def frozen_body(run: Run) -> None:
     """Only the last two layers are trained; the others were frozen on purpose."""
     every = list(run.net.parameters())
     for p in every[: max(2, len(every) - 4)]:
-        p.requires_grad_(False)
+        p.requires_grad = False
 
 
 @variation("tuning", needs=["plain", "float inputs"])
 def dropout(run: Run) -> None:
     """Half of the units rest at each step."""
-    name, layer = middle(run)
+    _, layer = middle(run)
     layer.register_forward_hook(lambda module, args, out: nn.functional.dropout(out, 0.3, module.training))
 
 
@@ -205,7 +206,7 @@ def smoothed_labels(run: Run) -> None:
 def normalised_weights(run: Run) -> None:
     """Weights as length times direction: gradients are at right angles to them."""
     for _, layer in matrices(run):
-        nn.utils.parametrizations.weight_norm(layer)  # type: ignore[no-untyped-call]
+        nn.utils.parametrizations.weight_norm(layer)
 
 
 @variation("left out", needs=["plain"], unless=["several"])

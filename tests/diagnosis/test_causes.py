@@ -191,6 +191,7 @@ def test_a_sound_batch_is_evidence_only_where_it_is_the_only_one():
 def test_the_result_is_for_information_and_of_the_same_kind():
     dead = event(EventKind.DEAD, 16)
     told = diagnosed(dead, [], Evidence(activations=[Activation("b", "relu", 1.0)], setup=BARE), 3, NOW)
+    assert told is not None
     assert (told.kind, told.severity, told.step, told.log_step, told.batch_idx) == ("dead", "info", 904, 903, 45)
     assert (told.layers, told.remedies) == (("b",), remedies(16))  # not those for units that never fired
     assert told.message.splitlines() == [
@@ -205,6 +206,7 @@ def test_what_adds_nothing_is_not_told():
     dead = event(EventKind.DEAD, 16)
     assert diagnosed(dead, [], Evidence(), 3, NOW) is None
     told = diagnosed(dead, [], silent, 3, NOW)
+    assert told is not None
     assert diagnosed(replace(dead, cause=told.cause), [], silent, 3, NOW) is None
 
 
@@ -218,5 +220,6 @@ def test_weights_that_are_not_finite_any_more_blame_nobody():
 def test_the_batch_of_a_spike_is_held_against_those_that_followed():
     then = [Input("batch[0]", 0, 0, 200.0, 900.0)]
     told = diagnosed(event(EventKind.SPIKE, 8), then, Evidence(inputs=[SOUND]), 3, NOW)
+    assert told is not None
     assert told.cause == "an outlier batch: batch[0] of batch 41 has 200 times the rms of those that followed"
     assert diagnosed(event(EventKind.SPIKE, 8), [SOUND], Evidence(inputs=[SOUND]), 3, NOW) is None

@@ -31,7 +31,9 @@ def after(step, since):
         for parameter, one in zip(parameters, change, strict=True):
             parameter.add_(since * one)
     assert between.indices == [0, 3, 4]  # matrices of some size
-    return between.found().reshape(2, -1)
+    found = between.found()
+    assert found is not None
+    return found.reshape(2, -1)
 
 
 def test_weights_that_nobody_touches_are_found_as_they_were_left():

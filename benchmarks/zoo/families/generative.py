@@ -158,7 +158,8 @@ def gan() -> Task:
         return softplus(-judged).mean()
 
     def score(net: nn.Module, batch: Batch) -> Tensor:
-        return (net(batch[0]).mean(0) - batch[1].mean(0)).norm()
+        apart: Tensor = (net(batch[0]).mean(0) - batch[1].mean(0)).norm()
+        return apart
 
     task = Task(Rivals(), *data.drawn(away, 300), criterion, score=score, tags=frozenset({"rivals", "noisy"}))
     task.parts = ("generator", "critic")

@@ -66,7 +66,8 @@ def distance(net: nn.Module, batch: Batch) -> Tensor:
     state = batch[0]
     for _ in range(8):
         state, _ = push(state, net(state)[0].argmax(1))
-    return state[:, 0].abs().mean()
+    off: Tensor = state[:, 0].abs().mean()
+    return off
 
 
 def carts() -> Batch:
@@ -95,7 +96,8 @@ class Factors(nn.Module):
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        return (self.users(x[:, 0]) * self.items(x[:, 1])).sum(1) + self.offset
+        rated: Tensor = (self.users(x[:, 0]) * self.items(x[:, 1])).sum(1) + self.offset
+        return rated
 
 
 @family("tuning", sgd=2.0, adam=2e-2, skip=("sgd",))

@@ -76,7 +76,8 @@ def pinn() -> Task:
 
     def score(net: nn.Module, batch: Batch) -> Tensor:
         out: Tensor = net(batch[0])
-        return (out - 10 * batch[1] / pi**2).square().mean()
+        error: Tensor = (out - 10 * batch[1] / pi**2).square().mean()
+        return error
 
     net = perceptron(1, 32, 32, 32, 1, act=nn.Tanh)
     tags = frozenset({"equation", "flat"})

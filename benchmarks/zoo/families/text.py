@@ -30,7 +30,8 @@ class Layer(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Attention over what came before."""
         parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(*parts, is_causal=True)
+        query, key, value = parts
+        mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 

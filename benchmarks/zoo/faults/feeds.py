@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.zoo.core import Run
 from benchmarks.zoo.fault import NOTHING, TOO_LARGE, fault
 
-UNITS = (*TOO_LARGE, "born_exploded", "unscaled", "stalled", "vanishing")
+UNITS = (*TOO_LARGE, "off_scale", "stalled", "vanishing")
 MARKED = (*TOO_LARGE, "outlier")
 
 
@@ -55,7 +55,7 @@ def targets_far_from_zero(run: Run) -> None:
     units(run, 5.0, 2000.0)
 
 
-@fault("left out", (*NOTHING, "zero_input"), "bad batch", "inputs not scaled", needs=["float inputs"])
+@fault("left out", (*NOTHING, "off_scale"), "bad batch", "inputs not scaled", needs=["float inputs"])
 def inputs_all_zero(run: Run) -> None:
     """A loader that hands out its empty buffer."""
     run.feed(x=torch.zeros_like)

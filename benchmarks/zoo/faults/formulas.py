@@ -10,7 +10,7 @@ from torch.nn.functional import nll_loss
 from benchmarks.zoo.core import Batch, Run
 from benchmarks.zoo.fault import NOTHING, TOO_LARGE, fault
 
-FLAT = (*NOTHING, "same_output", "diverging")
+FLAT = (*NOTHING, "same_output", "diverging", "wrong_loss", "off_scale")
 BROKEN = ("nonfinite", *TOO_LARGE)
 
 
@@ -37,7 +37,8 @@ def broadcast(run: Run) -> None:
     """Outputs [B, 1] against targets [B]: every output against every target."""
 
     def criterion(out: Tensor, batch: Batch) -> Tensor:
-        return (out - batch[1].squeeze(-1)).square().mean()
+        loss: Tensor = (out - batch[1].squeeze(-1)).square().mean()
+        return loss
 
     run.task.criterion = criterion
 

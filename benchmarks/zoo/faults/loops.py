@@ -14,7 +14,7 @@ from typing_extensions import override
 from benchmarks.zoo.core import Run
 from benchmarks.zoo.fault import NOTHING, TOO_LARGE, fault
 
-MOVED = (*NOTHING, "weights_moved")
+MOVED = (*NOTHING, "overwritten")
 CLIMBS = (*TOO_LARGE, "diverging")
 
 

@@ -7,7 +7,7 @@ from benchmarks.zoo.core import Params, Run
 from benchmarks.zoo.fault import NOTHING, TOO_LARGE, fault
 from benchmarks.zoo.faults.find import adjust
 
-STANDS = (*NOTHING, "rate_zero")
+STANDS = NOTHING
 LATER = 0.5
 """The share of a run at which late faults set in."""
 
