@@ -7,6 +7,7 @@ Exit codes: 0 all is well, 1 what ``--fail-on`` names was found, 2 there is noth
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -54,15 +55,23 @@ def report(directory: Path, html: Path | None, fail_on: str | None) -> int:
             f"No gradient records in {directory}: train with GradientNormLogger() and a TensorBoardLogger first."
         )
     for name, run in runs.items():
-        print("\n".join(summary(name, run)), end="\n\n")
+        _say("\n".join(summary(name, run)) + "\n")
     page = directory / "gradwatch.html" if html is None else html
     try:
         page.write_text(render(runs), encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{page} cannot be written ({error.strerror}): name another file with --html.") from error
-    print(f"All views in one page: {page}")
+    _say(f"All views in one page: {page}")
     events = [event for run in runs.values() for history in run.histories.values() for event in history.events]
     return int(any(event["severity"] in _SEVERITIES.get(fail_on or "", ()) for event in events))
+
+
+def _say(text: str) -> None:
+    """Prints; where nobody reads any more, such as behind ``| head``, the work goes on in silence."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def demo() -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -186,3 +187,14 @@ def record(kit):
         writer.flush()
 
     return write
+
+
+def test_a_reader_that_has_had_enough_ends_nothing(sick, tmp_path):
+    code = "import sys; from lightning_gradwatch.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "report", str(sick), "--fail-on", "alarm"]
+    read, write = os.pipe()
+    os.close(read)  # nobody reads
+    done = subprocess.run(command, check=False, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert (sick / "gradwatch.html").is_file()

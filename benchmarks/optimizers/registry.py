@@ -75,7 +75,7 @@ ENTRIES = [
     *(_torch(name, lr) for name, lr in [("RAdam", 1e-3), ("RMSprop", 1e-3), ("Adagrad", 1e-2), ("Adadelta", 1.0)]),
     *(_torch(name, lr) for name, lr in [("Rprop", 1e-3), ("ASGD", 0.05), ("Adafactor", 1e-2)]),
     _torch("Muon", 0.02, matrices=True),
-    _torch("LBFGS", 0.1, max_iter=4),
+    _torch("LBFGS", 0.02, max_iter=4),
     _torch("LBFGS", 0.5, "strong Wolfe", max_iter=4, line_search_fn="strong_wolfe"),
     Entry("prodigyopt", "Prodigy", None),
     Entry("dadaptation", "DAdaptAdam", None),
