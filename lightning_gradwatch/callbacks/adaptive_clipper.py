@@ -189,7 +189,8 @@ class AdaptiveClipper(GradientCallback):
     def _count(self, result: StepResult, *, unusual: bool) -> None:
         """Counts what this callback has changed at a step."""
         snapshot = result.snapshot
-        if not len(snapshot.norms):
+        untouched = not unusual and result.factor >= 1.0 and result.total_clipped >= snapshot.total
+        if not len(snapshot.norms) or (untouched and not result.skipped):
             return
         if result.skipped:
             if not math.isfinite(snapshot.total):

@@ -239,7 +239,9 @@ class ExplosionDetector(Detector):
     def wants_updates(self, record: StepRecord) -> Wanted:
         if record.snapshot is None or record.snapshot.layout is not record.watch.meter.layout:
             return None
-        bound = self._bounds.setdefault(record.watch.index, UpdateBound())
+        bound = self._bounds.get(record.watch.index)
+        if bound is None:
+            bound = self._bounds[record.watch.index] = UpdateBound()
         bounds = bound.of(record.watch.optimizer.param_groups, record.watch.groups, record.snapshot)
         if bounds is None:
             return "sample" if record.where["step"] % SAMPLE_EVERY == 0 else None

@@ -255,6 +255,8 @@ class LRDecay(GradientCallback):
         """[G] the whole multiplier of each group's rate."""
         scale, groups = self._scale(watch.index).value, watch.optimizer.param_groups
         limited = self._limited.get(watch.index) or [1.0] * len(groups)
+        if scale == 1.0 and watch.index not in self._limited:
+            return limited
         obeys = watch.hooked and all(obeys_rate(watch.optimizer, group) for group in groups)
         return [scale * own for own in limited] if obeys else [1.0] * len(groups)
 

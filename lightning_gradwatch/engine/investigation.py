@@ -140,7 +140,9 @@ class Investigation:
         return replace(event, remedies=fitting(event.remedies, evidence, history))
 
     def _history(self, optimizer: int) -> History:
-        return self._histories.setdefault(optimizer, History())
+        if optimizer not in self._histories:
+            self._histories[optimizer] = History()
+        return self._histories[optimizer]
 
     def _first(self, record: StepRecord) -> Evidence:
         """What the first batch was, and how the model is built and trained."""

@@ -72,6 +72,7 @@ class Session:
         self._restored: dict[int, dict[str, Any]] = {}
         self._callbacks: list[Any] = []
         self._peers: list[Participant] = []
+        self._diagnoses = self._skips = False
         self._parts: dict[str, list[Participant]] = {}
         self._losses: list[Tensor] = []
         self._minima: tuple[Any, Any] | None = None
@@ -98,6 +99,8 @@ class Session:
             self._peers = sorted(
                 (c for c in self._callbacks if isinstance(c, Participant)), key=lambda peer: peer.sort_key
             )
+            self._diagnoses = any(peer.diagnose for peer in self._peers)
+            self._skips = any(peer.skips for peer in self._peers)
             self._parts = {part: [p for p in self._peers if _plays(p, part)] for part in _PARTS}
         return self._peers
 
@@ -119,10 +122,10 @@ class Session:
 
     def begin_batch(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Before the forward pass."""
-        peers = self.peers(trainer)
-        if any(peer.diagnose for peer in peers):
+        self.peers(trainer)
+        if self._diagnoses:
             self.diagnosis.begin_batch(trainer, pl_module, batch)
-        if any(peer.skips for peer in peers):
+        if self._skips:
             self.buffers.begin_batch(pl_module)
 
     def add_loss(self, trainer: Any, loss: Tensor) -> None:
