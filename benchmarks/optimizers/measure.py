@@ -119,14 +119,17 @@ def measure(job: tuple[int, int]) -> Row:
         bare = [train(entry, [], seed) for seed in seeds]
     except Exception as error:  # whatever a package raises on its own is its own
         return row | {"error": f"{type(error).__name__}: {error}".splitlines()[0][:80]}
+    try:
+        return row | _ours(entry, bare)
+    except Exception as error:  # of a package where we act, which is what this is to find; it may not be picklable
+        return row | {"error": f"with ours: {type(error).__name__}: {error}".splitlines()[0][:80]}
+
+
+def _ours(entry: Entry, bare: list[tuple[float, Classifier]]) -> Row:
     watched = train(entry, list(default_callbacks()), 0)
-    row["watching"] = torch.equal(weights(watched[1]), weights(bare[0][1]))
-    row |= _healthy(entry, bare)
+    row = {"watching": torch.equal(weights(watched[1]), weights(bare[0][1]))} | _healthy(entry, bare)
     row |= _fast(entry, bare) if entry.lr is not None else {"found": None, "saved": None, "fast bare": None}
-    row["skip"] = _skip(entry)
-    row["resume"] = _resume(entry)
-    row["rewind"] = _rewind(entry)
-    return row
+    return row | {"skip": _skip(entry), "resume": _resume(entry), "rewind": _rewind(entry)}
 
 
 def _healthy(entry: Entry, bare: list[tuple[float, Classifier]]) -> Row:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from lightning_gradwatch.compat import deepspeed, lightning
 from lightning_gradwatch.engine.optimizer_state import OptimizerState
-from lightning_gradwatch.engine.skip import Rollback, skip_on_host
+from lightning_gradwatch.engine.skip import Rollback, skip_on_host, zero_gradients
 from lightning_gradwatch.engine.step import StepRecord, StepResult
 from lightning_gradwatch.lr.known import is_torch_own
 
@@ -79,6 +79,9 @@ class OptimizerHooks(OptimizerState):
         if self._rollback is None and not is_torch_own(self.optimizer):
             self._rollback = Rollback(self.optimizer)  # without gradients it may still count, average or look ahead
         self._roll_back = self._rollback is not None
+        if self._rollback is not None and self._rollback.is_whole and not self.searches and record.scale is None:
+            zero_gradients(self.meter.parameters)
+            return
         skip_on_host(self.meter.parameters, scaled=record.scale is not None)
 
     def limit_engine(self, max_norm: float) -> None:

@@ -29,21 +29,34 @@ def skip_on_host(parameters: Sequence[Tensor], *, scaled: bool) -> None:
         parameter.grad = None
 
 
+def zero_gradients(parameters: Sequence[Tensor]) -> None:
+    """For a step that is undone afterwards: some optimizers raise where no parameter has a gradient."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
 class Rollback:
     """Weights, state and settings of an optimizer, from before a step that may have to be undone.
 
     Args:
         optimizer: Right before its step.
+
+    Attributes:
+        is_whole: Whether all of it could be copied.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
+        self.is_whole = True
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._weights = [p.detach().clone() for p in self._parameters]
-        self._state = {p: {key: _copy(value) for key, value in state.items()} for p, state in optimizer.state.items()}
+        self._state = {
+            p: {key: self._copy(value) for key, value in state.items()} for p, state in optimizer.state.items()
+        }
         # The learning rate is scaled and restored elsewhere.
         self._settings = [
-            {key: _copy(value) for key, value in group.items() if key not in ("params", "lr")}
+            {key: self._copy(value) for key, value in group.items() if key not in ("params", "lr")}
             for group in optimizer.param_groups
         ]
 
@@ -56,14 +69,14 @@ class Rollback:
         for group, settings in zip(self._optimizer.param_groups, self._settings, strict=True):
             group.update(settings)
 
-
-def _copy(value: Any) -> Any:
-    """LBFGS changes its tensors and lists in place, but never a tensor in a list: its history need not be doubled."""
-    if isinstance(value, Tensor):
-        try:
-            return value.clone()
-        except NotImplementedError:  # some quantized states have no copy; a step without gradients leaves them alone
-            return value
-    if isinstance(value, dict):
-        return {key: _copy(part) for key, part in value.items()}
-    return list(value) if isinstance(value, list) else value
+    def _copy(self, value: Any) -> Any:
+        """LBFGS changes its tensors and lists in place, but never a tensor in a list: its history stays as it is."""
+        if isinstance(value, Tensor):
+            try:
+                return value.clone()
+            except NotImplementedError:  # some quantized states have no copy
+                self.is_whole = False
+                return value
+        if isinstance(value, dict):
+            return {key: self._copy(part) for key, part in value.items()}
+        return list(value) if isinstance(value, list) else value

@@ -115,6 +115,26 @@ def test_a_skipped_step_is_a_no_op_for_an_optimizer_that_counts_its_steps(kit):
     assert trainer.optimizers[0].param_groups[0]["k"] == other.optimizers[0].param_groups[0]["k"] == 2
 
 
+class Demanding(Sign):
+    """Raises where no parameter has a gradient, as some do."""
+
+    def step(self, closure=None):
+        loss = closure() if closure is not None else None
+        if all(p.grad is None for group in self.param_groups for p in group["params"]):
+            raise RuntimeError("no parameter has a gradient")
+        super().step()
+        return loss
+
+
+def test_an_optimizer_that_wants_a_gradient_is_skipped_all_the_same(kit):
+    loader = kit.rows(4)
+    loader.dataset.tensors[0][8 * 2] *= NAN
+    module, plain = kit.net(lambda p: Demanding(p, 1e-3)), kit.net(lambda p: Demanding(p, 1e-3))
+    kit.fit(module, [ExplosionDetector()], 3, loader)
+    kit.fit(plain, [], 2)
+    assert torch.equal(kit.flat(module), kit.flat(plain))
+
+
 def test_no_optimizer_at_all_is_no_error(kit):
     class Without(kit.Net):
         def configure_optimizers(self):
