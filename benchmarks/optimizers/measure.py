@@ -127,7 +127,7 @@ def measure(job: tuple[int, int]) -> Row:
 
 def _ours(entry: Entry, bare: list[tuple[float, Classifier]]) -> Row:
     watched = train(entry, list(default_callbacks()), 0)
-    row = {"watching": torch.equal(weights(watched[1]), weights(bare[0][1]))} | _healthy(entry, bare)
+    row: Row = {"watching": torch.equal(weights(watched[1]), weights(bare[0][1]))} | _healthy(entry, bare)
     row |= _fast(entry, bare) if entry.lr is not None else {"found": None, "saved": None, "fast bare": None}
     return row | {"skip": _skip(entry), "resume": _resume(entry), "rewind": _rewind(entry)}
 
