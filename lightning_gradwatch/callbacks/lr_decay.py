@@ -220,7 +220,8 @@ class LRDecay(GradientCallback):
             return
         values = {"grad_lr/scale": scale}
         for i, (group, own) in enumerate(zip(result.watch.optimizer.param_groups, scales, strict=True)):
-            values[f"grad_lr/{group.get('name', f'group{i}')}"] = float(group["lr"]) * own
+            if group.get("lr") is not None:  # else the optimizer takes relative steps
+                values[f"grad_lr/{group.get('name', f'group{i}')}"] = float(group["lr"]) * own
         where = result.watch.index, len(trainer.optimizers), self.name
         result.scalars.update({tag(stem, *where): value for stem, value in values.items()})
 

@@ -8,6 +8,7 @@ from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 from lightning_gradwatch.engine.step import Members
 from lightning_gradwatch.errors import GradwatchError
 from lightning_gradwatch.laws import ElementwiseLaw, Law, UnitwiseClip
+from lightning_gradwatch.lr.known import unwrapped
 
 
 def refuse_law(watch: OptimizerHooks, law: Law | ElementwiseLaw, members: Members, *, per_group: bool) -> None:
@@ -58,6 +59,11 @@ def refuse_rewind(watch: OptimizerHooks) -> None:
         raise GradwatchError(
             "Rewind cannot work under DeepSpeed's ZeRO, whose engine keeps weights and states of its own that could not"
             " be put back. Use DDP or FSDP2, or leave Rewind out."
+        )
+    if type(unwrapped(watch.optimizer)).__module__.startswith("torchao."):
+        raise GradwatchError(
+            f"Rewind cannot copy the quantized state of torchao's {type(unwrapped(watch.optimizer)).__name__}, so it"
+            " could not be put back. Use torch's own optimizer, or leave Rewind out."
         )
 
 

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch.optim import Optimizer
 
-from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, LRDecay, VanishingDetector, default_callbacks
+from lightning_gradwatch import (
+    AdaptiveClipper,
+    ExplosionDetector,
+    GradwatchError,
+    LRDecay,
+    Rewind,
+    VanishingDetector,
+    default_callbacks,
+)
 
 NAN = math.nan
 
@@ -133,6 +141,38 @@ def test_an_optimizer_that_wants_a_gradient_is_skipped_all_the_same(kit):
     kit.fit(module, [ExplosionDetector()], 3, loader)
     kit.fit(plain, [], 2)
     assert torch.equal(kit.flat(module), kit.flat(plain))
+
+
+class Relative(Sign):
+    """Takes relative steps, and has no learning rate, as transformers' Adafactor does where its authors advise it."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, 1e-3)
+        for group in self.param_groups:
+            group |= {"lr": None, "relative_step": True}
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] = 1e-3
+        loss = super().step(closure)
+        for group in self.param_groups:
+            group["lr"] = None
+        return loss
+
+
+def test_an_optimizer_without_a_learning_rate_trains_and_is_logged(kit):
+    logger, bare, ours = kit.Memory(), kit.net(Relative), kit.net(Relative)
+    kit.fit(bare, [], 5)
+    kit.fit(ours, default_callbacks(rescue=True), 5, logger=logger, log_every_n_steps=1)
+    assert torch.equal(kit.flat(bare), kit.flat(ours))
+    assert logger.points["grad_norm/total"]
+
+
+def test_rewind_refuses_states_that_it_could_not_copy_before_the_first_step(kit):
+    quantized = type("AdamW8bit", (Sign,), {"__module__": "torchao.optim.adam"})
+    with pytest.raises(GradwatchError, match="cannot copy the quantized state of torchao's AdamW8bit"):
+        kit.fit(kit.net(lambda p: quantized(p, 1e-3)), [ExplosionDetector(), Rewind()], 1)
 
 
 def test_no_optimizer_at_all_is_no_error(kit):
