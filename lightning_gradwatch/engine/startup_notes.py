@@ -41,6 +41,11 @@ def notes(trainer: Any, pl_module: Any, optimizers: Iterable[Optimizer], *, wait
             "hooks of the parameters act within the backward pass (gradient release?): where the optimizer steps there,"
             " nothing can be measured, clipped or skipped"
         )
+    if runs_elsewhere(trainer):
+        lines.append(
+            "the training runs in processes of its own, so detector.events stays empty in the one that started it; the"
+            " loggers, checkpoints and on_gradient_event have the events"
+        )
     if _feeds_errors_back(trainer):
         lines.append("PowerSGD keeps a NaN in its error feedback for good: a run with one has to be resumed")
     return lines
@@ -59,3 +64,8 @@ def _could_be_fused(optimizer: Optimizer) -> bool:
 
 def _feeds_errors_back(trainer: Any) -> bool:
     return any("powersgd" in name for name in comm_hooks(trainer.strategy))
+
+
+def runs_elsewhere(trainer: Any) -> bool:
+    """Whether Lightning trains in processes that it starts and ends: ddp_spawn, ddp_fork, ddp_notebook."""
+    return getattr(trainer.strategy, "_start_method", "popen") not in (None, "popen")
