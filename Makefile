@@ -25,7 +25,7 @@ help:
 	@echo 'make rescue  train runs that die under every clipper, and count who rescues them'
 	@echo 'make harm    what our callbacks do to the final loss of the healthy runs of the zoo'
 	@echo 'make sweep   train a transformer at six learning rates under each clipper'
-	@echo 'make optimizers  train beside 45 optimizers of ten packages, healthy and at 100 times their rate (half an hour)'
+	@echo 'make optimizers  train beside 47 optimizers of ten packages, healthy and at 100 times their rate (half an hour)'
 	@echo 'make mutants change every constant of the rules and laws, and look for a test that breaks (half an hour)'
 	@echo 'make chaos   break 1,000 short runs at random, and check what must hold all the same (15 minutes)'
 	@echo 'make soak    train a million steps with an alarm at each, and see whether anything grows'

@@ -70,7 +70,7 @@ def text(rows: list[Row], seeds: int, command: str, seconds: float) -> str:
         f" more than 10 % worse, of which {sum(bool(row['found']) for row in hard)} were found and"
         f" {sum(bool(row['saved']) for row in hard)} saved."
     )
-    return "\n\n".join(["# Optimizers", summary, made_by(command, seconds), "\n".join(lines)]) + "\n"
+    return "\n\n".join([summary, made_by(command, seconds), "\n".join(lines)]) + "\n"
 
 
 def main() -> None:

@@ -48,5 +48,5 @@ def text(results: list[Result], seconds: float) -> str:
         " *tuning* only."
     )
     command = " ".join(["python -m benchmarks.zoo", *sys.argv[1:]])
-    parts = ["# Detection", size, made_by(command, seconds), table(results), "## Mistakes on the tuning side"]
+    parts = [size, made_by(command, seconds), table(results), "Mistakes on the tuning side:"]
     return "\n\n".join([*parts, mistakes(results)]) + "\n"
