@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from lightning_gradwatch.events import EventKind, GradientEvent, Remedy, Severity
-from lightning_gradwatch.rules.rule import Rule
+from lightning_gradwatch.rules.rule import Rule, position
 from lightning_gradwatch.snapshot import GradientSnapshot
 
 _METHODS = ("judge", "state_dict", "load_state_dict")
@@ -42,12 +42,7 @@ def finding(
     return GradientEvent(
         kind=kind,
         severity=severity,
-        step=snapshot.step,
-        log_step=snapshot.log_step,
-        epoch=snapshot.epoch,
-        batch_idx=snapshot.batch_idx,
-        rank=None,
-        optimizer=snapshot.optimizer,
+        **position(snapshot),
         layers=tuple(layers),
         value=float(value),
         limit=float(limit),

@@ -58,6 +58,12 @@ def telling(snapshot: GradientSnapshot) -> Bools:
     return tell if tell.any() else np.ones(len(snapshot.norms), dtype=bool)
 
 
+def position(snapshot: GradientSnapshot) -> dict[str, Any]:
+    """Where in the run a snapshot was taken, as fields of an event; all ranks see the same."""
+    names = ("step", "log_step", "epoch", "batch_idx", "optimizer")
+    return {"rank": None, **{name: getattr(snapshot, name) for name in names}}
+
+
 def event(
     snapshot: GradientSnapshot,
     kind: EventKind,
@@ -74,12 +80,7 @@ def event(
     return GradientEvent(
         kind=kind,
         severity=severity,
-        step=snapshot.step,
-        log_step=snapshot.log_step,
-        epoch=snapshot.epoch,
-        batch_idx=snapshot.batch_idx,
-        rank=None,
-        optimizer=snapshot.optimizer,
+        **position(snapshot),
         layers=tuple(layers),
         value=float(value),
         limit=float(limit),
