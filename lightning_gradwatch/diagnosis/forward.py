@@ -169,7 +169,7 @@ class _Calls(TorchFunctionMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         out = func(*args, **(kwargs or {}))
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():  # the user's function is being traced: nothing of ours may get into it
             return out
         function = getattr(func, "__name__", "").rstrip("_")
         if function in FUNCTIONS:

@@ -15,7 +15,12 @@ from lightning_gradwatch.compat import deepspeed, lightning
 from lightning_gradwatch.engine.optimizer_state import OptimizerState
 from lightning_gradwatch.engine.skip import Rollback, skip_on_host, zero_gradients
 from lightning_gradwatch.engine.step import StepRecord, StepResult
-from lightning_gradwatch.lr.known import is_torch_own
+from lightning_gradwatch.lr.known import is_torch_own, searches
+from lightning_gradwatch.measurement.sharding import local
+
+MOST_COPIED = 2**30
+"""Bytes of weights beyond which a step of an optimizer that is not torch's own is skipped without a copy: gradients are
+taken away, and what it does without them it does."""
 
 
 class OptimizerHooks(OptimizerState):
@@ -76,7 +81,7 @@ class OptimizerHooks(OptimizerState):
         """Makes the coming step a no-op; DeepSpeed skips a non-finite one by itself."""
         if self.is_engine:
             return
-        if self._rollback is None and not is_torch_own(self.optimizer):
+        if self._rollback is None and not is_torch_own(self.optimizer) and self._may_copy():
             self._rollback = Rollback(self.optimizer)  # without gradients it may still count, average or look ahead
         self._roll_back = self._rollback is not None
         if self._rollback is not None and self._rollback.is_whole and not self.searches and record.scale is None:
@@ -130,10 +135,14 @@ class OptimizerHooks(OptimizerState):
 
     def _begin(self) -> None:
         self.stepping = True
-        if self.searches:
+        if self.searches and self._may_copy():
             self._rollback = Rollback(self.optimizer)
         for call in self.on_begin:
             call()
+
+    def _may_copy(self) -> bool:
+        """Whether a copy of weights and state can be afforded: no step of a large model may fail for it."""
+        return searches(self.optimizer) or sum(local(p).nbytes for p in self.meter.parameters) <= MOST_COPIED
 
     def _taken(self) -> None:
         self.leave()

@@ -24,8 +24,9 @@ def is_adam_like(optimizer: Optimizer) -> bool:
 
 
 def is_torch_own(optimizer: Optimizer) -> bool:
-    """Whether it is one of torch's classes, which do nothing in a step without gradients."""
-    return type(unwrapped(optimizer)).__module__.startswith("torch.optim.")
+    """Whether its step is that of one of torch's classes, which do nothing without gradients."""
+    home: str = type(unwrapped(optimizer)).step.__module__
+    return home.startswith("torch.optim.")
 
 
 def searches(optimizer: Optimizer) -> bool:

@@ -175,6 +175,26 @@ def test_rewind_refuses_states_that_it_could_not_copy_before_the_first_step(kit)
         kit.fit(kit.net(lambda p: quantized(p, 1e-3)), [ExplosionDetector(), Rewind()], 1)
 
 
+def test_what_is_too_large_to_be_copied_is_skipped_without_a_copy(kit, monkeypatch):
+    monkeypatch.setattr("lightning_gradwatch.engine.optimizer_hooks.MOST_COPIED", 0)
+    monkeypatch.setattr("lightning_gradwatch.engine.optimizer_hooks.Rollback", lambda _: pytest.fail("copied"))
+    loader = kit.rows(3)
+    loader.dataset.tensors[0][8 * 1] *= NAN
+    module = kit.net(lambda p: Sign(p, 1e-3))
+    kit.fit(module, [ExplosionDetector()], 2, loader)
+    assert kit.flat(module).isfinite().all()
+
+
+def test_a_subclass_that_steps_as_torch_does_needs_no_copy(kit, monkeypatch):
+    class Named(torch.optim.AdamW):
+        pass
+
+    monkeypatch.setattr("lightning_gradwatch.engine.optimizer_hooks.Rollback", lambda _: pytest.fail("copied"))
+    loader = kit.rows(3)
+    loader.dataset.tensors[0][8 * 1] *= NAN
+    kit.fit(kit.net(Named), [ExplosionDetector()], 3, loader)
+
+
 def test_no_optimizer_at_all_is_no_error(kit):
     class Without(kit.Net):
         def configure_optimizers(self):
