@@ -229,13 +229,13 @@ class LRDecay(GradientCallback):
         """Counts a rate that was lowered; a schedule of the user's own is none of ours."""
         index = result.watch.index
         limited = min(self._limited.get(index, ()), default=1.0)
-        lowered = limited * self._scale(index).back_off.scale
-        if result.skipped or lowered >= 1.0 or scale >= 1.0:
+        backed_off = self._scale(index).back_off.scale
+        if result.skipped or scale >= 1.0:
             return
-        rate = lightning.learning_rate(result.watch.optimizer)
-        backed_off = None if rate is None else rate * lowered
-        sound = self._sound.get(index) if limited < 1.0 else backed_off
-        self.intervene(result, "rate_lowered", Touch(lowered, sound=sound))
+        if backed_off < 1.0:
+            self.intervene(result, "backed_off", Touch(backed_off))
+        if limited < 1.0:
+            self.intervene(result, "rate_lowered", Touch(limited, sound=self._sound.get(index)))
 
     @override
     def learned(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-InterventionKind = Literal["clipped", "bounded", "rate_lowered", "skipped", "rewound"]
+InterventionKind = Literal["clipped", "bounded", "rate_lowered", "backed_off", "skipped", "rewound"]
 
 OFTEN, WINDOW = 10, 100
 """More touched steps than the first among the last so many are often: the run is held up, not helped now and then."""
@@ -20,6 +20,7 @@ PHRASES: dict[str, str] = {
     "clipped": "gradient clipped",
     "bounded": "update bounded",
     "rate_lowered": "learning rate lowered",
+    "backed_off": "learning rate backed off after an event",
     "skipped": "step skipped",
     "rewound": "went back to earlier weights",
 }
@@ -137,7 +138,7 @@ class Interventions(Mapping[str, Intervention]):
 
     def advice(self, steps: int) -> list[str]:
         """What to set for the next run, for each kind that touched more than one step in ten of `steps`."""
-        often = [(kind, x) for kind, x in self._kinds.items() if OFTEN * x.steps > steps and x.sound is not None]
+        often = [(kind, x) for kind, x in self._kinds.items() if OFTEN * x.steps > steps and kind != "backed_off"]
         return [_advice(kind, x.sound) for kind, x in often if x.sound is not None]
 
     def state_dict(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Participant:
         rank: Its place among the others, whatever the order in the Trainer's list.
         counts: Events so far, by kind.
         interventions: What it has changed in the training so far, by kind: ``"clipped"``, ``"bounded"``,
-            ``"rate_lowered"``, ``"skipped"``, ``"rewound"``.
+            ``"rate_lowered"``, ``"backed_off"``, ``"skipped"``, ``"rewound"``.
         tripped: The event of its own that ended the run, or None.
     """
 

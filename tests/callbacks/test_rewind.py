@@ -289,7 +289,7 @@ def test_each_rewind_is_told_counted_and_written_down(kit, said, tmp_path):
     did = "rewound to step 5 (1 of at most 5); the 8 steps since are given up, their batches passed over"
     assert f"did:    {did}; learning rate x0.25" in said()
     assert "rewound to step 5 (2 of at most 5); the 12 steps" in said()
-    assert "20 optimizer steps: 2 nonfinite, 2 rewound; learning rate lowered at 6 steps" in said()
+    assert "20 optimizer steps: 2 nonfinite, 2 rewound; learning rate backed off after an event at 6 steps" in said()
     assert "went back to earlier weights at 2 steps" in said()
     assert heard == [("nonfinite", 12, False), ("rewound", 12, True), ("nonfinite", 16, False), ("rewound", 16, True)]
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("events*"))

@@ -76,6 +76,23 @@ def test_a_rate_that_is_lowered_is_counted_with_the_rate_that_would_have_done(ki
     assert f"next run: a learning rate of {lowered.sound:.2g} would have needed no help" in said()
 
 
+def test_a_back_off_is_counted_apart_and_is_no_reason_to_warn_again(kit, said):
+    heard = []
+
+    class Listener(kit.Trace):
+        def on_gradient_event(self, trainer, pl_module, event):
+            heard.append(event.kind.value)
+
+    decay = LRDecay(patience=1, hold_steps=200)
+    kit.pull([1.0] * 20 + [9.0] + [1.0] * 119, [ExplosionDetector(max_norm=8.0), decay, Listener()])
+    backed_off = decay.interventions["backed_off"]
+    assert (backed_off.first, backed_off.factor) == (20, pytest.approx(0.5))
+    assert "rate_lowered" not in decay.interventions
+    assert "held" not in heard
+    assert "learning rate backed off after an event at 120 steps (20 to 139, x0.5 on average)" in said()
+    assert "next run" not in said()
+
+
 def test_a_schedule_of_the_users_own_is_no_intervention(kit, said):
     decay = LRDecay(gamma=0.5, every=1, on=())
     kit.pull([1.0] * 4, [decay])
