@@ -58,11 +58,11 @@ class Entry:
         return build
 
 
-def _torch(name: str, lr: float, label: str = "", *, matrices: bool = False, **settings: Any) -> Entry:  # noqa: ANN401
+def _torch(name: str, lr: float, label: str = "", *, matrices: bool = False, **settings: Any) -> Entry:  # noqa: ANN401  arguments of any class
     return Entry("torch.optim", name, lr, settings, label, matrices)
 
 
-def _more(name: str, lr: float | None, **settings: Any) -> Entry:  # noqa: ANN401
+def _more(name: str, lr: float | None, **settings: Any) -> Entry:  # noqa: ANN401  arguments of any class
     return Entry("pytorch_optimizer", name, lr, settings)
 
 

@@ -146,8 +146,7 @@ class Session:
         watch = self.watch(trainer, pl_module, optimizer)
         if watch.is_engine and not lightning.at_boundary(trainer):
             return
-        watch.evaluations += 1
-        if watch.evaluations > 1:
+        if self._is_again(trainer, watch):
             self._evaluate_again(trainer, pl_module, watch)
             return
         self._begin_step(trainer)
@@ -190,6 +189,14 @@ class Session:
         elif before is not None:
             record.snapshot, record.earlier = before.snapshot, before
         return record
+
+    def _is_again(self, trainer: Any, watch: OptimizerHooks) -> bool:
+        """Whether this is a further gradient of the step under way."""
+        if watch.evaluations and not watch.stepping:  # the step before was not taken: a GradScaler has skipped it
+            watch.leave()
+            self.finish(trainer, watch, taken=watch.moved_unseen)
+        watch.evaluations += 1
+        return watch.evaluations > 1
 
     def _begin_step(self, trainer: Any) -> None:
         if not self.steps:  # a communication hook may have been registered until now

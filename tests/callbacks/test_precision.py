@@ -153,3 +153,25 @@ def test_a_gradient_that_single_precision_takes_for_zero_still_meets_an_absolute
     detector = VanishingDetector(min_norm=1e-32)
     kit.pull([1e-30, 1e-34], [detector])
     assert kit.found(detector) == [("vanishing", "alarm", 1)]
+
+
+def test_a_step_after_one_that_the_scaler_skipped_in_the_same_batch_is_a_step_of_its_own(kit):
+    class Twice(kit.Lever):
+        automatic_optimization = False
+
+        def __init__(self):
+            super().__init__(lambda p: torch.optim.SGD(p, lr=0.125))
+            self.automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            optimizer = self.optimizers()
+            for factor in (math.inf, 8.0):
+                optimizer.zero_grad()
+                self.manual_backward(self.w.sum() * (factor if batch_idx == 0 else 8.0))
+                optimizer.step()
+
+    precision = importlib.import_module(f"{kit.pl.__name__}.plugins.precision").MixedPrecision
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    clipper = AdaptiveClipper(NormClip(max_norm=1.0))
+    kit.fit(Twice(), [clipper], -1, kit.column([1.0] * 3), max_epochs=1, plugins=[precision("16-mixed", "cpu", scaler)])
+    assert clipper.interventions["clipped"].steps == 5  # of six, the first was not finite
