@@ -195,6 +195,7 @@ class Session:
         if watch.evaluations and not watch.stepping:  # the step before was not taken: a GradScaler has skipped it
             watch.leave()
             self.finish(trainer, watch, taken=watch.moved_unseen)
+            self.diagnosis.pause()
         watch.evaluations += 1
         return watch.evaluations > 1
 
