@@ -9,7 +9,8 @@ from benchmarks.zoo.compose import ROWS, every, find, sample
 from benchmarks.zoo.family import FAMILIES
 from benchmarks.zoo.fault import FAULTS
 from benchmarks.zoo.measure import measure
-from benchmarks.zoo.report import cause, findings, table
+from benchmarks.zoo.report import cause, findings, mistakes, table
+from benchmarks.zoo.sampled import one
 from benchmarks.zoo.variation import VARIATIONS
 
 
@@ -57,6 +58,16 @@ def test_equal_seeds_make_equal_runs():
     assert not first["changed"]
 
 
+def test_a_composition_that_cannot_be_trained_ends_no_other(monkeypatch):
+    def broken(*_):
+        raise IndexError("no matrix")
+
+    monkeypatch.setattr("benchmarks.zoo.sampled.measure", broken)
+    result = one(("mlp/sgd/sound", 0))
+    assert (result["proven"], result["error"]) == (False, "IndexError: no matrix")
+    assert "crashed: `mlp/sgd/sound` seed 0: IndexError: no matrix" in mistakes([result])
+
+
 @pytest.mark.slow
 def test_a_run_with_a_fault_is_proven_found_and_named():
     results = [measure(name, 0) for name in ("mlp/sgd/nan_in_a_batch", "mlp/sgd/sound")]
@@ -64,6 +75,9 @@ def test_a_run_with_a_fault_is_proven_found_and_named():
     assert sick["proven"]
     assert [event["kind"] for event in findings(sick)] == ["nonfinite"]
     assert cause(sick) == "right"
+    assert cause({**sick, "events": [{**findings(sick)[0], "remedies": [{"id": "GW-05"}]}]}) == "wrong"
+    assert cause({**sick, "events": [{**findings(sick)[0], "remedies": [{"id": "GW-27"}]}]}) == "among others"
+    assert cause({**sick, "events": [{**findings(sick)[0], "cause": None}]}) == "unknown"
     assert findings(healthy) == []
     rows = [line.split(" | ") for line in table(results).splitlines()]
     assert "1/1" in rows[3][1]

@@ -55,7 +55,7 @@ class Fault:
         causes: What may be named; the first is what was done, the others say the same.
         needs: Tags that the run must have.
         unless: Tags that it must not have.
-        subtle: Barely visible in gradients; counted apart.
+        subtle: Barely visible in gradients; counted like the others.
         rescue: Whether actions on gradients and rates could save the run.
         still: Proven if the layers at fault end where they began, though the rest learns.
     """

@@ -51,8 +51,20 @@ NAMED: dict[str, tuple[str, ...]] = {
 }
 """What each row of remedies blames, in the words of the faults."""
 
-HEAD = ("", "sick runs found", "as an alarm", "right kind", "right layer", "right cause", "wrong cause", "false alarm",
-        "false warning", "healthy runs changed")  # fmt: skip
+HEAD = (
+    "",
+    "sick runs found",
+    "as an alarm",
+    "right kind",
+    "right layer",
+    "cause: right",
+    "among others",
+    "wrong",
+    "unknown",
+    "false alarm",
+    "false warning",
+    "healthy runs changed",
+)
 
 
 def findings(result: Result) -> list[dict[str, Any]]:
@@ -61,13 +73,18 @@ def findings(result: Result) -> list[dict[str, Any]]:
 
 
 def cause(result: Result) -> str:
-    """Whether the first message names the right cause: ``right``, ``wrong`` or ``unknown``."""
+    """What the first message blames: ``right``, ``among others``, ``wrong`` or ``unknown``.
+
+    Read off its row of remedies. Where that row stands for several causes, the right one is only among others.
+    """
     change, first = find(result["name"]).change, findings(result)[0]
     assert isinstance(change, Fault)
     if not first["cause"] or "unknown" in first["cause"]:
         return "unknown"
     named = {word for remedy in first["remedies"] for word in NAMED.get(remedy["id"], ())}
-    return "right" if named & set(change.causes) else "wrong"
+    if not named & set(change.causes):
+        return "wrong"
+    return "right" if len(named) == 1 else "among others"
 
 
 def is_kind(result: Result) -> bool:
@@ -97,8 +114,7 @@ def row(title: str, results: Sequence[Result]) -> list[str]:
         share(alarms),
         share(is_kind(r) for r in sick),
         share(is_layer(r) for r in sick if r["layer"]),
-        share(c == "right" for c in causes),
-        share(c == "wrong" for c in causes),
+        *(share(c == answer for c in causes) for answer in ("right", "among others", "wrong", "unknown")),
         share(false),
         share(bool(findings(r)) and not alarm for r, alarm in zip(healthy, false, strict=True)),
         share(r["changed"] for r in healthy),

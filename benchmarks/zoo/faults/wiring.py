@@ -22,7 +22,7 @@ def leave_out(run: Run, prefix: str) -> None:
     run.layer = f"net.{prefix}*"
 
 
-@fault("tuning", CUT, "not in optimizer", still=True, unless=["own loop"])
+@fault("tuning", CUT, "not in optimizer", still=True, unless=["own loop", "tables"])
 def middle_not_in_optimizer(run: Run) -> None:
     """A layer is kept where `parameters()` does not find it."""
     leave_out(run, middle(run)[0].removeprefix("net."))
@@ -34,7 +34,7 @@ def first_not_in_optimizer(run: Run) -> None:
     leave_out(run, matrices(run, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)[0][0])
 
 
-@fault("left out", CUT, "not in optimizer", still=True, unless=["own loop"])
+@fault("left out", CUT, "not in optimizer", still=True, unless=["own loop", "adapters"])
 def biases_only(run: Run) -> None:
     """The optimizer got the vectors, but none of the matrices."""
     inner = run.trained
