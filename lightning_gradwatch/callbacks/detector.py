@@ -18,6 +18,7 @@ from lightning_gradwatch.engine.participant import Patterns
 from lightning_gradwatch.engine.session import Session
 from lightning_gradwatch.engine.step import StepRecord, StepResult
 from lightning_gradwatch.events import Action, EventKind, GradientEvent
+from lightning_gradwatch.lr.known import finds_rate
 from lightning_gradwatch.output.console import tell
 from lightning_gradwatch.output.tags import is_logged, tag
 from lightning_gradwatch.rules import RuleSet
@@ -74,8 +75,8 @@ class Detector(GradientCallback):
         self._told: set[str] = set()
 
     @abstractmethod
-    def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
-        """The rules for one optimizer; `rivals` if there are others."""
+    def make_rules(self, reduce: Reduce | None, *, rivals: bool, finds_rate: bool) -> RuleSet:
+        """The rules for one optimizer; `rivals` if there are others, `finds_rate` if it finds its rate by itself."""
 
     @abstractmethod
     def reaction(self, record: StepRecord, event: GradientEvent, rule: str) -> tuple[Action, str]:
@@ -83,10 +84,13 @@ class Detector(GradientCallback):
 
     def rules(self, record: StepRecord) -> RuleSet:
         """The rules for the optimizer of this step."""
-        rivals = len(record.trainer.optimizers) > 1
-        return self._rules.get(
-            record.where["optimizer"], lambda: self.make_rules(mean_over_ranks(record.trainer), rivals=rivals)
-        )
+
+        def make() -> RuleSet:
+            rivals = len(record.trainer.optimizers) > 1
+            own = any(finds_rate(group) for group in record.watch.optimizer.param_groups)
+            return self.make_rules(mean_over_ranks(record.trainer), rivals=rivals, finds_rate=own)
+
+        return self._rules.get(record.where["optimizer"], make)
 
     @override
     def on_measured(self, record: StepRecord) -> None:

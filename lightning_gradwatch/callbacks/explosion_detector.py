@@ -180,9 +180,9 @@ class ExplosionDetector(Detector):
         return self.max_abs is not None
 
     @override
-    def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
+    def make_rules(self, reduce: Reduce | None, *, rivals: bool, finds_rate: bool) -> RuleSet:
         own = fresh_copies(self.own_rules)
-        return explosion_rules(**self._settings, own=own, reduce=reduce, rivals=rivals)
+        return explosion_rules(**self._settings, own=own, reduce=reduce, rivals=rivals, finds_rate=finds_rate)
 
     @override
     def is_vital(self, rule: str) -> bool:

@@ -111,7 +111,7 @@ class VanishingDetector(Detector):
         return self.action != "warn"
 
     @override
-    def make_rules(self, reduce: Reduce | None, *, rivals: bool) -> RuleSet:
+    def make_rules(self, reduce: Reduce | None, *, rivals: bool, finds_rate: bool) -> RuleSet:
         own = fresh_copies(self.own_rules)
         return vanishing_rules(**self._settings, own=own, reduce=reduce)
 

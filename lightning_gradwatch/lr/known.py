@@ -34,14 +34,20 @@ def searches(optimizer: Optimizer) -> bool:
     return isinstance(unwrapped(optimizer), LBFGS)
 
 
+def finds_rate(group: Mapping[str, Any]) -> bool:
+    """Whether the optimizer finds the group's rate by itself, so that its first steps are trials.
+
+    D-Adaptation and Prodigy estimate `d` from how far ``d * lr`` has led; Adafactor takes relative steps.
+    """
+    return "d" in group or "d0" in group or bool(group.get("relative_step"))
+
+
 def obeys_rate(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
     """Whether multiplying the group's ``lr`` for one step slows that step down, and does nothing else.
 
-    Not so where there is none, where the optimizer finds its rate by itself (D-Adaptation and Prodigy estimate `d` from
-    how far ``d * lr`` has led; Adafactor's relative steps), and for Rprop, which reads it only once.
+    Not so where there is none, where the optimizer finds its rate by itself, and for Rprop, which reads it only once.
     """
-    finds_its_own = "d" in group or "d0" in group or bool(group.get("relative_step"))
-    return group.get("lr") is not None and not finds_its_own and not isinstance(unwrapped(optimizer), Rprop)
+    return group.get("lr") is not None and not finds_rate(group) and not isinstance(unwrapped(optimizer), Rprop)
 
 
 def known_rate(group: Mapping[str, Any]) -> float:

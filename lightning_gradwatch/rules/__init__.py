@@ -93,10 +93,12 @@ def explosion_rules(
     own: Mapping[str, Rule] | None = None,
     reduce: Reduce | None = None,
     rivals: bool = False,
+    finds_rate: bool = False,
 ) -> RuleSet:
-    """The rules of `ExplosionDetector`, for one optimizer; its arguments, `reduce` as in `LossHistory`, and `rivals`.
+    """The rules of `ExplosionDetector`, for one optimizer; its arguments, `reduce` as in `LossHistory`, and two more.
 
-    The last says that there are several optimizers, one of whose progress may be the other's loss.
+    `rivals` says that there are several optimizers, one of whose progress may be the other's loss; `finds_rate` that
+    this one finds its learning rate by itself.
     """
     losses = LossHistory(window, reduce)
     rules: dict[str, Rule] = {
@@ -108,7 +110,7 @@ def explosion_rules(
         "depth": ExplodingDepth(losses, patience=patience),
         "scale": OffScale(losses, window=window, patience=patience),
         "update": UpdateTooLarge(losses, limit=max_update_ratio, patience=patience),
-        "replaced": Replaced(losses, window=window),
+        "replaced": Replaced(losses, window=window, finds_rate=finds_rate),
         "time": ExplodingInTime(losses, window=window),
     }
     return RuleSet({**rules, **(own or {})}, losses, ignore)

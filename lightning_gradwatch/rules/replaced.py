@@ -29,15 +29,18 @@ class Replaced:
     Within the first ten steps half of the matrices moved by more than half of their norm in one step: a warning. An
     alarm if after two windows the loss is still at its start, or makes no progress above half of it.
 
-    Assumes that a sound training keeps most of its initial weights for ten steps. Weights of about 0 are left out.
+    Assumes that a sound training keeps most of its initial weights for ten steps. Weights of about 0 are left out. An
+    optimizer that finds its rate by itself tries rates in those steps: it gets the alarm, not the warning.
 
     Args:
         losses: Asked at the end of the second window, and of the third and fourth.
         window: Optimizer steps.
+        finds_rate: Whether the optimizer finds its rate by itself.
     """
 
-    def __init__(self, losses: LossHistory, *, window: int = 50) -> None:
+    def __init__(self, losses: LossHistory, *, window: int = 50, finds_rate: bool = False) -> None:
         self.window = window
+        self.finds_rate = finds_rate
         self._losses = losses
         self._latch = Hysteresis()
         self._memory = PerParameter(1)  # largest relative update of the first steps
@@ -48,7 +51,8 @@ class Replaced:
         self._steps += 1
         if self._steps <= _FIRST + 1:
             self._remember(snapshot)
-            return self._look(snapshot, Severity.WARNING) if self._steps == _FIRST + 1 else []
+            early = self._steps == _FIRST + 1 and not self.finds_rate
+            return self._look(snapshot, Severity.WARNING) if early else []
         windows, rest = divmod(self._steps, self.window)
         late = not rest and 2 <= windows <= 4 and not self._latch.worst
         return self._look(snapshot, Severity.ALARM) if late else []

@@ -100,6 +100,31 @@ def test_what_is_not_known_or_needs_nothing_is_not_touched(kit, optimizer):
     assert torch.equal(kit.flat(bare), kit.flat(ours))
 
 
+class Trial(Sign):
+    """Takes two steps at a rate that is far too large, then settles."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] = 1.0 if group["k"] < 2 else 1e-4
+        return super().step(closure)
+
+
+class OwnTrial(Trial):
+    """Says that it finds the rate by itself, as D-Adaptation does."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, lr)
+        for group in self.param_groups:
+            group["d"] = 1e-6
+
+
+@pytest.mark.parametrize(("optimizer", "found"), [(OwnTrial, []), (Trial, ["update_too_large"])])
+def test_trials_of_an_optimizer_that_finds_its_rate_are_no_first_steps_at_a_wrong_one(kit, optimizer, found):
+    detector = ExplosionDetector()
+    kit.fit(kit.net(lambda p: optimizer(p, 1.0)), [detector], 12, kit.rows(12))
+    assert [event.kind for event in detector.events] == found
+
+
 def test_the_start_says_what_is_not_known(kit, said):
     kit.fit(kit.net(lambda p: Sign(p, 1e-3)), [ExplosionDetector(), LRDecay()], 1)
     assert "Sign is not known: its rate is limited only once its first updates have been measured" in said()

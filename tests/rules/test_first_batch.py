@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,11 @@ class TestReplaced:
     def test_it_stays_a_warning_where_the_training_gets_on(self, lab):
         events = played(lab, Replaced, FALLING, updates=lambda i: 2.0 if i < 5 else 1e-3)
         assert [event.severity for event in events] == ["warning"]
+
+    @pytest.mark.parametrize(("losses", "found"), [(FLAT, [("update_too_large", "alarm", 99)]), (FALLING, [])])
+    def test_an_optimizer_that_finds_its_rate_gets_no_more_than_the_alarm(self, lab, losses, found):
+        searching = partial(Replaced, finds_rate=True)
+        assert kinds(played(lab, searching, losses, updates=lambda i: 2.0 if i < 5 else 1e-3)) == found
 
     @pytest.mark.parametrize("updates", [0.4, [0.9, 0.1, 0.1, 0.1]])
     def test_less_than_half_of_the_norm_and_less_than_a_third_of_the_matrices_are_none(self, lab, updates):
