@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check coverage docs bench scale zoo zoo-all zoo-listed rescue harm sweep optimizers mutants chaos soak format frontend clean
+.PHONY: help demo test check coverage docs bench scale zoo zoo-all zoo-listed rescue gpu harm sweep optimizers mutants chaos soak format frontend clean
 .NOTPARALLEL: # one environment: two installations at once would collide
 
 help:
@@ -62,6 +62,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead --out benchmarks/results/overhead.md
 
 # The collectives of 7 B, 70 B and 1 T parameters on 8, 512 and 16,384 ranks, counted.
+# On a machine with a GPU, with the Python that is there: no environment is made, and nothing is fetched.
+gpu:
+	$(PYTHON) -m benchmarks.gpu $(OUT)
+
 scale: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.md
 

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m benchmarks.gpu [FOLDER]``: each step in a process of its own, under a time limit, its result at once.
+
+Needs the Python that is there, and neither an installation nor a network. `--step NAME` runs one step, in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LIMITS = {"tests": 200, "training": 130, "small": 70, "measurement": 50, "memory": 40, "rescue": 45}
+"""Seconds. Together less than nine minutes."""
+
+
+def lines(step: str) -> Iterator[str]:
+    """One step's report, line by line, as it comes."""
+    from benchmarks.gpu import measurement, training
+
+    if step == "training":
+        yield from training.cost(training.GPT2)
+    elif step == "small":
+        yield from training.cost(training.SMALL)
+    elif step == "measurement":
+        yield from measurement.lines()
+    elif step == "memory":
+        yield from training.memory()
+    else:
+        from benchmarks.gpu import rescue  # timm may be missing
+
+        yield from rescue.lines()
+
+
+def command(step: str) -> list[str]:
+    """What runs a step. The tests take no settings of ours, which an older pytest would not know."""
+    if step == "tests":
+        options = ["-c", os.devnull, f"--rootdir={ROOT}", "--import-mode=importlib", "-p", "no:cacheprovider"]
+        return [*["-m", "pytest", "-q", "-rfEs", "--tb=short", "--durations=8"], *options, str(ROOT / "tests" / "gpu")]
+    return ["-m", "benchmarks.gpu", "--step", step]
+
+
+def run(step: str, out: Path) -> str:
+    """Runs a step; one line of how it went."""
+    start = time.perf_counter()
+    with out.open("w", encoding="utf-8") as file:
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-u", *command(step)],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                timeout=LIMITS[step],
+                check=False,
+            ).returncode
+            how = "done" if ended == 0 else f"failed ({ended})"
+        except subprocess.TimeoutExpired:
+            how = f"not done within {LIMITS[step]} s"
+    return f"{step}: {how}, {time.perf_counter() - start:.0f} s"
+
+
+def main() -> int:
+    """All steps, or one."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
+    parser.add_argument("out", type=Path, nargs="?", default=ROOT / "benchmarks" / "results" / "gpu")
+    parser.add_argument("--step", choices=LIMITS)
+    options = parser.parse_args()
+    if options.step:
+        warnings.simplefilter("ignore")
+        for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_gradwatch"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        for line in lines(options.step):
+            print(line)
+        return 0
+    import torch
+
+    from benchmarks.gpu.device import IS_CUDA, described
+
+    if IS_CUDA and not torch.cuda.is_available():
+        raise SystemExit("`make gpu` needs a CUDA device, and torch sees none here; tests/test_gpu_script.py tries it.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    summary = [f"{date.today()}: {described()}, Python {sys.version.split()[0]}"]
+    print(summary[0], flush=True)
+    for step in LIMITS:
+        summary.append(run(step, options.out / f"{step}.md"))
+        print(summary[-1], flush=True)
+        (options.out / "summary.md").write_text("\n\n".join(summary) + "\n", encoding="utf-8")
+    return int(any("done," not in line for line in summary[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
