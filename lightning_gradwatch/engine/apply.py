@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -87,7 +89,7 @@ def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members
     parts = _partition(factors, len(norms)) if factors else []
     applied = torch.ones_like(norms) if isinstance(norms, Tensor) else np.ones_like(norms)
     for members, factor in parts:
-        applied[members] = factor
+        applied[_index(members, norms)] = factor
         record.factor = _least([record.factor, factor])
     bounded = _bounded(record, norms, applied)
     if bounded is not None:
@@ -158,8 +160,15 @@ def _factor(law: Law, norm: Factor) -> Factor | None:
 
 def _norm(norms: Norms, members: Members) -> Factor:
     """The joint norm of some parameters."""
-    part = norms if members is None else norms[members]
+    part = norms if members is None else norms[_index(members, norms)]
     return torch.linalg.vector_norm(part) if isinstance(part, Tensor) else joint(part)
+
+
+def _index(members: list[int], norms: Norms) -> Any:
+    """Indices as `norms` takes them: a list of them would be copied to a GPU while the host waits."""
+    if isinstance(norms, Tensor) and norms.is_cuda:
+        return torch.tensor(members).pin_memory().to(norms.device, non_blocking=True)
+    return members
 
 
 def _least(factors: list[Factor]) -> Factor:

@@ -122,7 +122,8 @@ class Strict(pl.Callback):
 )
 def test_the_norms_are_those_of_a_cpu(settings, fused, rel):
     seen, expected = norms(fused=fused, **settings), norms("cpu", fused=False)
-    late = 1 if IS_CUDA else 0  # watching is one step late on a GPU
+    waits = not fused and settings.get("precision") != "16-mixed"  # for one number, before it lets a step be taken
+    late = 1 if IS_CUDA and not waits else 0
     assert seen[-3:] == pytest.approx(expected[-3 - late : len(expected) - late], rel=rel)
 
 
