@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+QUIET = ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda")
 LIMITS = {"tests": 80, "training": 130, "small": 100, "memory": 40, "rescue": 90, "measurement": 70}
 """Seconds. Together less than nine minutes."""
 
@@ -25,11 +26,12 @@ LIMITS = {"tests": 80, "training": 130, "small": 100, "memory": 40, "rescue": 90
 def lines(step: str) -> Iterator[str]:
     """One step's report, line by line, as it comes."""
     from benchmarks.gpu import measurement, training
+    from benchmarks.overhead.steps import BARE, CLIP, OURS
 
     if step == "training":
         yield from training.cost(training.GPT2, training.VARIANTS)
     elif step == "small":
-        yield from training.cost(training.SMALL, (training.BARE, training.CLIP, training.OURS))
+        yield from training.cost(training.SMALL, (BARE, CLIP, OURS))
     elif step == "measurement":
         yield from measurement.lines()
     elif step == "memory":
@@ -76,12 +78,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.step:
         warnings.simplefilter("ignore")
-        for name in (
-            "pytorch_lightning",
-            "pytorch_lightning.utilities.rank_zero",
-            "pytorch_lightning.accelerators.cuda",
-            "lightning_gradwatch",
-        ):
+        for name in (*QUIET, "lightning_gradwatch"):
             logging.getLogger(name).setLevel(logging.ERROR)
         for line in lines(options.step):
             print(line, flush=True)

@@ -37,7 +37,7 @@ def lines() -> Iterator[str]:
     yield "\n**More tensors, more parameters** (a step of plain SGD without forward and backward pass)\n"
     yield from curve_lines()
     yield f"\n{memory_line()}\n\n{start_line()}"
-    yield "\nNot run on a GPU: `python -m benchmarks.overhead.gpu` is for that."
+    yield "\nOf a CPU. `make gpu` is for a GPU."
 
 
 def curve_lines() -> Iterator[str]:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_gradwatch.compat import lightning
@@ -164,15 +166,13 @@ def _norm(norms: Norms, members: Members) -> Factor:
     return torch.linalg.vector_norm(part) if isinstance(part, Tensor) else joint(part)
 
 
-def _index(members: list[int], norms: Norms) -> Any:
-    """Indices as `norms` takes them: a list of them would be copied to a GPU while the host waits."""
-    if isinstance(norms, Tensor) and norms.is_cuda:
-        return torch.tensor(members).pin_memory().to(norms.device, non_blocking=True)
-    return members
+def _index(members: Sequence[int] | NDArray[np.intp], norms: Norms) -> Any:
+    """Indices as `norms` takes them."""
+    return kernels.index_on(list(members), norms.device) if isinstance(norms, Tensor) else members
 
 
 def _least(factors: list[Factor]) -> Factor:
     tensors = [factor for factor in factors if isinstance(factor, Tensor)]
     if not tensors:
         return min(factor for factor in factors if not isinstance(factor, Tensor))
-    return torch.stack([f if isinstance(f, Tensor) else tensors[0].new_tensor(f) for f in factors]).min()
+    return torch.stack([f if isinstance(f, Tensor) else tensors[0].new_full((), f) for f in factors]).min()

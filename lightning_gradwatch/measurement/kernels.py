@@ -80,6 +80,11 @@ def differences(after: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tenso
     return [a - b for a, b in zip(after, before, strict=True)]
 
 
+def index_on(indices: Sequence[int], device: torch.device) -> Tensor:
+    """Indices as a tensor. A list as an index would be copied to a GPU while the host waits for it."""
+    return torch.tensor(indices, dtype=torch.long).to(device, non_blocking=True)
+
+
 def _norms(group: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """The norms of tensors of one type."""
     own = group[0].dtype

@@ -142,7 +142,7 @@ class Meter:
         """Norms of this rank's parts of some parameters, joined to norms of the whole ones."""
         if not self.sharding.active:
             return norms
-        weights = self.sharding.weights(norms.device)[torch.as_tensor(list(indices), device=norms.device)]
+        weights = self.sharding.weights(norms.device)[kernels.index_on(list(indices), norms.device)]
         return self.sharding.add(norms.double().square() * weights).sqrt()
 
     def _norms(self, gradients: Sequence[Tensor], held: Sequence[int]) -> Tensor:
@@ -153,7 +153,7 @@ class Meter:
         if len(held) == len(self.parameters):
             return norms
         full = norms.new_zeros(len(self.parameters))
-        return full.index_copy_(0, torch.tensor(held, device=norms.device), norms)
+        return full.index_copy_(0, kernels.index_on(held, norms.device), norms)
 
     def _whole(self, norms: Tensor, held: Sequence[int]) -> tuple[Tensor, Bools | Tensor]:
         """Norms and presence over all ranks, in one collective where there is any sharding."""

@@ -163,7 +163,10 @@ def test_an_overflow_under_fp16_is_calibration_and_no_event(fused):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: FSDPStrategy(auto_wrap_policy={nn.Linear}),
+        pytest.param(
+            lambda: FSDPStrategy(auto_wrap_policy={nn.Linear}),
+            marks=pytest.mark.skipif(not IS_CUDA, reason="Lightning's FSDP strategy takes no CPU"),
+        ),
         lambda: ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1, save_distributed_checkpoint=False),
     ],
     ids=["fsdp1", "fsdp2"],
