@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_gradwatch.diagnosis.guard import SuppressErrors
 from lightning_gradwatch.diagnosis.losses import LOSSES, read_loss
+from lightning_gradwatch.diagnosis.pieces import rms
 from lightning_gradwatch.diagnosis.units import FUNCTIONS, flat, kind, silent
 from lightning_gradwatch.measurement.sharding import plain
 
@@ -145,7 +146,7 @@ class ForwardProbe:
             for side, value in (("in", args), ("out", out)):
                 tensor = _first(value)
                 if tensor is not None:
-                    self._put(f"{side} {name}", _rms(tensor))
+                    self._put(f"{side} {name}", rms(plain(tensor)))
             if isinstance(module, nn.RNN) and module.nonlinearity == "tanh":
                 self.units("tanh", _first(out))
 
@@ -189,9 +190,3 @@ def _first(value: object) -> Tensor | None:
     while isinstance(value, (tuple, list)) and len(value):
         value = value[0]
     return value if isinstance(value, Tensor) and value.is_floating_point() and value.numel() else None
-
-
-def _rms(tensor: Tensor) -> Tensor:
-    values = plain(tensor).float()
-    largest = values.abs().amax()
-    return (values / largest.clamp(min=1e-30)).square().mean().sqrt() * largest

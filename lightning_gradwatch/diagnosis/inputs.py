@@ -10,6 +10,7 @@ from math import inf
 import torch
 from torch import Tensor
 
+from lightning_gradwatch.diagnosis.pieces import largest, leading, pieces, rms
 from lightning_gradwatch.measurement.sharding import plain
 from lightning_gradwatch.rules.text import number
 
@@ -48,16 +49,17 @@ def inspect(batch: object) -> list[Input]:
 def scales(batch: object) -> dict[str, Tensor]:
     """Numbers of the same tensors, on the device, without waiting for it.
 
-    ``rms <path>``, ``largest <path>``, and ``apart <path>``: how far the rows differ, as a share of the largest entry.
+    ``rms <path>``, ``largest <path>``, and ``apart <path>``: how far the rows differ, as a share of the largest entry;
+    the first rows, where there are more entries than `MOST_AT_ONCE`.
     """
     found: dict[str, Tensor] = {}
     for path, tensor in [(p, t) for p, t in _tensors(batch, "batch", _DEEPEST) if t.numel()][:_MOST_TENSORS]:
-        values = tensor.detach().float()
-        largest = values.abs().amax()
-        found[f"largest {path}"] = largest
-        found[f"rms {path}"] = (values / largest.clamp(min=1e-30)).square().mean().sqrt() * largest
+        values = plain(tensor.detach())
+        found[f"largest {path}"] = most = largest(values)
+        found[f"rms {path}"] = rms(values)
         if values.dim() and len(values) > 1:
-            found[f"apart {path}"] = (values - values[:1]).abs().amax() / largest.clamp(min=1e-30)
+            few = leading(values, 2).float()
+            found[f"apart {path}"] = (few - few[:1]).abs().amax() / most.clamp(min=1e-30)
     return found
 
 
@@ -91,12 +93,10 @@ def nonfinite(inputs: Sequence[Input]) -> str:
 
 
 def _numbers(tensor: Tensor) -> tuple[int, int, float, float]:
-    values = plain(tensor).float()
-    nan, inf = torch.stack([values.isnan().sum(), values.isinf().sum()]).tolist()
-    largest = float(values.abs().amax())
-    # Divided first: the square of 1e30 is beyond float32.
-    rms = float((values / largest).square().mean().sqrt() * largest) if largest > 0 else largest
-    return int(nan), int(inf), rms, largest
+    values = plain(tensor)
+    counts = [torch.stack([piece.isnan().sum(), piece.isinf().sum()]) for piece in pieces(values)]
+    nan, inf = torch.stack(counts).sum(0).tolist()
+    return int(nan), int(inf), float(rms(values)), float(largest(values))
 
 
 def _tensors(value: object, path: str, depth: int) -> Iterator[tuple[str, Tensor]]:

@@ -13,6 +13,8 @@ from math import log, prod
 import torch
 from torch import Tensor
 
+from lightning_gradwatch.diagnosis.pieces import leading
+
 LOSSES = (
     "cross_entropy",
     "nll_loss",
@@ -38,13 +40,20 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
     by three times, so that it is their square over 3. ``target`` and ``answer``: root mean squares, of errors only.
     ``alike``: how far the answers differ over the batch, as a share of their size. ``softmaxed``: whether logits are
     probabilities already. ``outer``: whether each answer is held against each target, since the shapes differ.
+    All but ``value`` and ``outer`` are of the first rows where there are more entries than `MOST_AT_ONCE`.
     """
     answer = args[0] if args else kwargs.get("input")
     target = args[1] if len(args) > 1 else kwargs.get("target")
     if not (isinstance(answer, Tensor) and isinstance(target, Tensor) and isinstance(out, Tensor) and out.numel()):
         return {}
-    answer, target, value = answer.detach().float(), target.detach(), out.detach().float()
+    value = out.detach().float()
     value = value.sum() / max(target.numel(), 1) if kwargs.get("reduction") == "sum" else value.mean()
+    outer = _spread_out(answer, target)
+    rowwise = answer.dim() > 0 and target.shape[:1] == answer.shape[:1]
+    answer = answer.detach()
+    few = leading(answer, _FEW) if answer.dim() else answer
+    target = target.detach()[: len(few)] if rowwise else target.detach()
+    answer = few.float()
     found = {"value": value, "alike": _alike(answer)}
     weighted = [*args[2:], kwargs.get("weight"), kwargs.get("pos_weight")]
     if any(isinstance(one, Tensor) for one in weighted):
@@ -57,8 +66,6 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
         return {**found, "excess": value / log(max(classes, 2))}
     if function == "binary_cross_entropy_with_logits":
         return {**found, "excess": value / log(2)}
-    sizes = zip_longest(reversed(answer.shape), reversed(target.shape), fillvalue=1)
-    outer = prod(max(size) for size in sizes) > max(answer.numel(), target.numel())
     found["outer"] = value.new_full((), float(outer))
     target = target.float()
     spread = target - target.mean()
@@ -73,6 +80,12 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
         "target": target.square().mean().sqrt(),
         "answer": answer.square().mean().sqrt(),
     }
+
+
+def _spread_out(answer: Tensor, target: Tensor) -> bool:
+    """Whether their shapes make more pairs than either has entries."""
+    sizes = zip_longest(reversed(answer.shape), reversed(target.shape), fillvalue=1)
+    return prod(max(size) for size in sizes) > max(answer.numel(), target.numel())
 
 
 def _alike(answer: Tensor) -> Tensor:

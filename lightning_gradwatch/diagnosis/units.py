@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
+
+from lightning_gradwatch.diagnosis.pieces import pieces
 
 FUNCTIONS = ("relu", "relu6", "tanh", "sigmoid", "softsign", "hardtanh", "hardsigmoid")
 """Those that are read, by the names of the calls."""
@@ -27,13 +30,16 @@ def silent(out: Tensor, axis: int) -> Tensor:
 
 def flat(function: str, out: Tensor) -> Tensor:
     """Share of outputs where the derivative is below 5 % of its maximum."""
-    y = out.detach().float()
+    beyond = [(_slope(function, piece.float()) < _SLOPE).sum() for piece in pieces(out.detach())]
+    return torch.stack(beyond).sum() / out.numel()
+
+
+def _slope(function: str, y: Tensor) -> Tensor:
+    """The derivative, as a share of its maximum, where the output is `y`."""
     if function == "tanh":
-        slope = 1 - y.square()
-    elif function == "softsign":
-        slope = (1 - y.abs()).square()
-    elif function == "hardtanh":
-        slope = (y.abs() < 1).float()
-    else:  # both kinds of sigmoid end at 0 and 1
-        slope = 4 * y * (1 - y)
-    return (slope < _SLOPE).float().mean()
+        return 1 - y.square()
+    if function == "softsign":
+        return (1 - y.abs()).square()
+    if function == "hardtanh":
+        return (y.abs() < 1).float()
+    return 4 * y * (1 - y)  # both kinds of sigmoid end at 0 and 1
