@@ -10,7 +10,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from lightning_gradwatch.diagnosis.pieces import largest, leading, pieces, rms
+from lightning_gradwatch.diagnosis.pieces import largest, pieces, rms, with_rows
 from lightning_gradwatch.measurement.sharding import plain
 from lightning_gradwatch.rules.text import number
 
@@ -49,8 +49,7 @@ def inspect(batch: object) -> list[Input]:
 def scales(batch: object) -> dict[str, Tensor]:
     """Numbers of the same tensors, on the device, without waiting for it.
 
-    ``rms <path>``, ``largest <path>``, and ``apart <path>``: how far the rows differ, as a share of the largest entry;
-    the first rows, where there are more entries than `MOST_AT_ONCE`.
+    ``rms <path>``, ``largest <path>``, and ``apart <path>``: how far the rows differ, as a share of the largest entry.
     """
     found: dict[str, Tensor] = {}
     for path, tensor in [(p, t) for p, t in _tensors(batch, "batch", _DEEPEST) if t.numel()][:_MOST_TENSORS]:
@@ -58,8 +57,8 @@ def scales(batch: object) -> dict[str, Tensor]:
         found[f"largest {path}"] = most = largest(values)
         found[f"rms {path}"] = rms(values)
         if values.dim() and len(values) > 1:
-            few = leading(values, 2).float()
-            found[f"apart {path}"] = (few - few[:1]).abs().amax() / most.clamp(min=1e-30)
+            apart = [(piece.float() - row.float()).abs().amax() for piece, row in with_rows(values, values[:1])]
+            found[f"apart {path}"] = torch.stack(apart).amax() / most.clamp(min=1e-30)
     return found
 
 

@@ -6,14 +6,14 @@ A blind guess knows only what all targets have in common: each class equally oft
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import zip_longest
 from math import log, prod
 
 import torch
 from torch import Tensor
 
-from lightning_gradwatch.diagnosis.pieces import leading
+from lightning_gradwatch.diagnosis.pieces import pieces, rms, total, with_rows
 
 LOSSES = (
     "cross_entropy",
@@ -40,61 +40,53 @@ def read_loss(function: str, args: tuple[object, ...], kwargs: Mapping[str, obje
     by three times, so that it is their square over 3. ``target`` and ``answer``: root mean squares, of errors only.
     ``alike``: how far the answers differ over the batch, as a share of their size. ``softmaxed``: whether logits are
     probabilities already. ``outer``: whether each answer is held against each target, since the shapes differ.
-    All but ``value`` and ``outer`` are of the first rows where there are more entries than `MOST_AT_ONCE`.
     """
     answer = args[0] if args else kwargs.get("input")
     target = args[1] if len(args) > 1 else kwargs.get("target")
     if not (isinstance(answer, Tensor) and isinstance(target, Tensor) and isinstance(out, Tensor) and out.numel()):
         return {}
-    value = out.detach().float()
+    answer, target, value = answer.detach(), target.detach(), out.detach().float()
     value = value.sum() / max(target.numel(), 1) if kwargs.get("reduction") == "sum" else value.mean()
-    outer = _spread_out(answer, target)
-    rowwise = answer.dim() > 0 and target.shape[:1] == answer.shape[:1]
-    answer = answer.detach()
-    few = leading(answer, _FEW) if answer.dim() else answer
-    target = target.detach()[: len(few)] if rowwise else target.detach()
-    answer = few.float()
     found = {"value": value, "alike": _alike(answer)}
     weighted = [*args[2:], kwargs.get("weight"), kwargs.get("pos_weight")]
     if any(isinstance(one, Tensor) for one in weighted):
         return found  # what a blind guess would get is another number then
     if function in _OF_CLASSES:
-        classes = answer.shape[1] if answer.dim() > 1 else answer.shape[0]
+        axis = 1 if answer.dim() > 1 else 0
         if function == "cross_entropy":
-            sums = answer.sum(1 if answer.dim() > 1 else 0)
-            found["softmaxed"] = ((sums - 1).abs().amax() < _ROUNDING) & (answer.amin() >= 0)
-        return {**found, "excess": value / log(max(classes, 2))}
+            off = [(piece.float().sum(axis) - 1).abs().amax() for piece in pieces(answer, whole=axis)]
+            found["softmaxed"] = (torch.stack(off).amax() < _ROUNDING) & (answer.amin() >= 0)
+        return {**found, "excess": value / log(max(answer.shape[axis], 2))}
     if function == "binary_cross_entropy_with_logits":
         return {**found, "excess": value / log(2)}
-    found["outer"] = value.new_full((), float(outer))
-    target = target.float()
-    spread = target - target.mean()
-    if function == "mse_loss":
-        excess = value / spread.square().mean().clamp(min=1e-30) / _SQUARED
-    else:
-        excess = value / spread.abs().mean().clamp(min=1e-30)
-    known = torch.where(spread.abs().amax() > 0, excess, torch.nan)  # all targets the same: nobody needs to guess
-    return {
-        **found,
-        "excess": known,
-        "target": target.square().mean().sqrt(),
-        "answer": answer.square().mean().sqrt(),
-    }
-
-
-def _spread_out(answer: Tensor, target: Tensor) -> bool:
-    """Whether their shapes make more pairs than either has entries."""
     sizes = zip_longest(reversed(answer.shape), reversed(target.shape), fillvalue=1)
-    return prod(max(size) for size in sizes) > max(answer.numel(), target.numel())
+    outer = prod(max(size) for size in sizes) > max(answer.numel(), target.numel())
+    found["outer"] = value.new_full((), float(outer))
+    if function == "mse_loss":
+        excess = value / _spread(target, torch.square).clamp(min=1e-30) / _SQUARED
+    else:
+        excess = value / _spread(target, torch.abs).clamp(min=1e-30)
+    lowest, highest = torch.aminmax(target)
+    known = torch.where(highest > lowest, excess, torch.nan)  # all targets the same: nobody needs to guess
+    return {**found, "excess": known, "target": rms(target), "answer": rms(answer)}
+
+
+def _spread(target: Tensor, size: Callable[[Tensor], Tensor]) -> Tensor:
+    """The mean `size` of what targets differ from their mean by."""
+    cut = pieces(target)
+    mean = total([piece.float().sum() for piece in cut]) / target.numel()
+    return total([size(piece.float() - mean).sum() for piece in cut]) / target.numel()
 
 
 def _alike(answer: Tensor) -> Tensor:
     """NaN where there is nothing to compare."""
     if answer.dim() == 0 or answer.shape[0] < _FEW:
-        return answer.new_full((), torch.nan)
-    size = answer.square().mean().sqrt()
-    apart = (answer - answer.mean(0, keepdim=True)).square().mean().sqrt()
-    return torch.where(size > 0, apart / size, torch.nan)
+        return torch.full((), torch.nan, device=answer.device)
+    size = rms(answer)
+    by = size.clamp(min=1e-30)
+    mean = answer.mean(0, keepdim=True, dtype=torch.float32)
+    squares = [((piece.float() - row) / by).square().sum() for piece, row in with_rows(answer, mean)]
+    return torch.where(size > 0, (total(squares) / answer.numel()).sqrt(), torch.nan)
 
 
 def scales_of(numbers: Mapping[str, Tensor], fed: Collection[str]) -> dict[str, Tensor]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from lightning_gradwatch.diagnosis.pieces import pieces
+from lightning_gradwatch.diagnosis.pieces import pieces, total
 
 FUNCTIONS = ("relu", "relu6", "tanh", "sigmoid", "softsign", "hardtanh", "hardsigmoid")
 """Those that are read, by the names of the calls."""
@@ -24,14 +23,16 @@ def kind(function: str, args: tuple[object, ...], kwargs: Mapping[str, object]) 
 
 def silent(out: Tensor, axis: int) -> Tensor:
     """Share of units that are 0 on the whole batch; a unit is a channel where a convolution came before."""
-    units = out.detach().movedim(axis if out.dim() > 2 else -1, 0).reshape(out.shape[axis if out.dim() > 2 else -1], -1)
-    return (units == 0).all(dim=1).float().mean()
+    unit = (axis if out.dim() > 2 else -1) % out.dim()
+    batch = [i for i in range(out.dim()) if i != unit]
+    lowest, highest = (out.detach().amin(batch), out.detach().amax(batch)) if batch else (out.detach(), out.detach())
+    return ((lowest == 0) & (highest == 0)).float().mean()
 
 
 def flat(function: str, out: Tensor) -> Tensor:
     """Share of outputs where the derivative is below 5 % of its maximum."""
     beyond = [(_slope(function, piece.float()) < _SLOPE).sum() for piece in pieces(out.detach())]
-    return torch.stack(beyond).sum() / out.numel()
+    return total(beyond) / out.numel()
 
 
 def _slope(function: str, y: Tensor) -> Tensor:
