@@ -91,7 +91,7 @@ def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members
     parts = _partition(factors, len(norms)) if factors else []
     applied = torch.ones_like(norms) if isinstance(norms, Tensor) else np.ones_like(norms)
     for members, factor in parts:
-        applied[_index(members, norms)] = factor
+        applied[... if members is None else _index(members, norms)] = factor
         record.factor = _least([record.factor, factor])
     bounded = _bounded(record, norms, applied)
     if bounded is not None:
@@ -106,7 +106,7 @@ def _scale(record: StepRecord, norms: Norms, factors: list[tuple[Factor, Members
     if isinstance(bounded, Tensor):
         kernels.scale_each_(reading.gradients, [bounded[i] for i in reading.held])
     for members, factor in parts:
-        chosen = set(members)
+        chosen = set(reading.held if members is None else members)
         kernels.scale_([g for g, i in zip(reading.gradients, reading.held, strict=True) if i in chosen], factor)
     return norms * applied
 
@@ -128,7 +128,7 @@ def _bounded(record: StepRecord, norms: Norms, applied: Norms) -> Norms | None:
     return applied * np.minimum.reduce(on_host) if on_host else None
 
 
-def _alike(applied: Norms) -> list[tuple[list[int], Factor]]:
+def _alike(applied: Norms) -> list[tuple[list[int] | None, Factor]]:
     """Parameters by their factor, without those that are left as they are; none for what the host does not know."""
     if isinstance(applied, Tensor):
         return []
@@ -142,10 +142,10 @@ def _limit_engine(record: StepRecord, norms: Norms, factors: list[tuple[Factor, 
     return norms * record.factor
 
 
-def _partition(factors: list[tuple[Factor, Members]], size: int) -> list[tuple[list[int], Factor]]:
-    """Parameters that the same wishes speak of, each with the smallest factor among those."""
+def _partition(factors: list[tuple[Factor, Members]], size: int) -> list[tuple[list[int] | None, Factor]]:
+    """Parameters that the same wishes speak of (None for all), each with the smallest factor among those."""
     if all(members is None for _, members in factors):
-        return [(list(range(size)), _least([factor for factor, _ in factors]))]
+        return [(None, _least([factor for factor, _ in factors]))]
     spoken = [set(range(size) if members is None else members) for _, members in factors]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i in range(size):

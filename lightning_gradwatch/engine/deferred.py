@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_gradwatch.engine.step import StepRecord
-from lightning_gradwatch.measurement.transfer import Transfer
+from lightning_gradwatch.measurement.transfer import Transfer, send
 from lightning_gradwatch.snapshot import Floats
 
 
@@ -37,7 +37,6 @@ class Deferred:
     @classmethod
     def of(cls, record: StepRecord, after: Mapping[str, Tensor | Floats], lr: float | None) -> Deferred:
         """Sends a step off; `after` is what was measured once it was over."""
-        device = record.reading.norms.device
         results = {
             "factor": record.factor,
             "bound_factor": record.bound_factor,
@@ -45,9 +44,8 @@ class Deferred:
             "guarded": float(record.guard),
         }
         numbers = {**record.numbers, **after, **{name: torch.as_tensor(value) for name, value in results.items()}}
-        far = {k: v for k, v in numbers.items() if isinstance(v, Tensor) and v.device == device}
-        near = {k: np.atleast_1d(np.asarray(v, dtype=np.float64)) for k, v in numbers.items() if k not in far}
-        return cls(Transfer(far), near, record.where, lr, record.scalars)
+        transfer, near = send(numbers, record.reading.norms.device)
+        return cls(transfer, near, record.where, lr, record.scalars)
 
     def arrive(self) -> dict[str, Floats]:
         """All numbers, each flat; waits until they are there."""

@@ -19,6 +19,7 @@ from lightning_gradwatch.engine.step import StepRecord, StepResult, Wanted
 from lightning_gradwatch.lr.known import searches
 from lightning_gradwatch.measurement.between import Between
 from lightning_gradwatch.measurement.meter import Meter, Reading, to_host
+from lightning_gradwatch.measurement.transfer import send
 from lightning_gradwatch.measurement.updates import UpdateProbe
 from lightning_gradwatch.snapshot import Bools, Floats, GradientSnapshot
 
@@ -118,7 +119,7 @@ class OptimizerState:
 
     def snapshot(self, record: StepRecord) -> GradientSnapshot:
         """This step's snapshot, now; waits for the device."""
-        numbers = {name: _at_hand(values) for name, values in record.numbers.items()}
+        numbers = _at_hand(record.numbers, record.reading.norms.device)
         snapshot = self._snapshot(numbers, record.where, lightning.learning_rate(self.optimizer))
         return self.meter.confirm(snapshot, record.reading, record.scale)
 
@@ -151,7 +152,7 @@ class OptimizerState:
         if record.lagged or record.snapshot is None:
             self.pending = Deferred.of(record, numbers, lightning.learning_rate(self.optimizer))
             return None
-        host = {name: to_host(values) for name, values in numbers.items()}
+        host = {name: np.atleast_1d(value) for name, value in _at_hand(numbers, record.reading.norms.device).items()}
         result = self._result(record.snapshot, host, float(record.factor), float(record.total_clipped), record.scalars)
         result.bound_factor, result.skipped = float(record.bound_factor), record.skipped
         return result
@@ -252,8 +253,22 @@ class OptimizerState:
         return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
 
-def _at_hand(values: Tensor | Floats | Bools) -> Floats | Bools | float:
-    """On the host; a single number as such, which spares numpy."""
+def _at_hand(
+    numbers: Mapping[str, Tensor | Floats | Bools], device: torch.device
+) -> Mapping[str, Floats | Bools | float]:
+    """On the host, now. On a CPU a single number stays one, which spares numpy."""
+    if device.type == "cpu":
+        return {name: _here(values) for name, values in numbers.items()}
+    return _from_device(numbers, device)
+
+
+def _from_device(numbers: Mapping[str, Tensor | Floats | Bools], device: torch.device) -> dict[str, Floats]:
+    """Each flat. In one copy, so that the host waits once."""
+    transfer, near = send(numbers, device)
+    return near | transfer.arrive()
+
+
+def _here(values: Tensor | Floats | Bools) -> Floats | Bools | float:
     if not isinstance(values, Tensor):
         return values
     return to_host(values) if values.ndim else float(values)

@@ -74,9 +74,8 @@ class UpdateProbe:
         """
         change = kernels.norms(kernels.differences(self._meter.weights(self.indices), self._before))
         if weights is not None:
-            return self._meter.whole_norms(change, self.indices), weights[
-                kernels.index_on(self.indices, weights.device)
-            ]
+            before = weights[kernels.index_on(self.indices, weights.device)]
+            return self._meter.whole_norms(change, self.indices), before
         norms = self._meter.whole_norms(torch.cat([change, kernels.norms(self._before)]), self.indices * 2)
         return norms[: len(self.indices)], norms[len(self.indices) :]
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lightning_gradwatch import AdaptiveClipper, ExplosionDetector, GradientNormLogger, LRDecay, VanishingDetector
+from lightning_gradwatch.engine import optimizer_state
 from lightning_gradwatch.engine.optimizer_hooks import OptimizerHooks
 
 NAN = math.nan
@@ -186,3 +187,20 @@ def test_the_step_axis_is_that_of_the_step_itself(kit, monkeypatch, settings):
 
     at_once, late = both_ways(monkeypatch, run)
     assert at_once == late
+
+
+def test_a_step_that_is_waited_for_is_judged_by_the_same_numbers_in_one_copy(kit, monkeypatch):
+    def run():
+        callbacks, log = [*five()[:1], quiet(action="clip"), *five()[2:]], kit.Memory()
+        left = kit.pull(NORMS[:-1], callbacks, logger=log)
+        events = [(event.kind, event.step, event.severity) for event in callbacks[1].events]
+        return log.points, events, left.weights
+
+    on_the_host = run()
+    monkeypatch.setattr(optimizer_state, "_at_hand", optimizer_state._from_device)
+    points, events, weights = run()
+    assert events == on_the_host[1] != []
+    assert all(torch.equal(a, b) for a, b in zip(weights, on_the_host[2], strict=True))
+    assert points.keys() == on_the_host[0].keys()
+    for tag, values in points.items():
+        assert values == pytest.approx(on_the_host[0][tag], nan_ok=True), tag
