@@ -19,6 +19,7 @@ help:
 	@echo 'make coverage  all tests, and which lines and branches of the package they reach; under 95 % is an error'
 	@echo 'make docs    build the documentation into build/docs; a warning is an error'
 	@echo 'make bench   measure what the callbacks add to a step'
+	@echo 'make gpu     tests and benchmarks on a GPU, in nine minutes, without an installation; OUT=FOLDER for the results'
 	@echo 'make scale   simulate what watching sends on 16,384 ranks (half a minute)'
 	@echo 'make zoo     measure detection, causes and false alarms on a sample of composed runs (a quarter of an hour)'
 	@echo 'make zoo-all the same on all composed runs (hours); make zoo-listed on the 238 written by hand'
@@ -61,11 +62,11 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead --out benchmarks/results/overhead.md
 
-# The collectives of 7 B, 70 B and 1 T parameters on 8, 512 and 16,384 ranks, counted.
 # On a machine with a GPU, with the Python that is there: no environment is made, and nothing is fetched.
 gpu:
-	$(PYTHON) -m benchmarks.gpu $(OUT)
+	python3 -m benchmarks.gpu $(OUT)
 
+# The collectives of 7 B, 70 B and 1 T parameters on 8, 512 and 16,384 ranks, counted.
 scale: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.md
 

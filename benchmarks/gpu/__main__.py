@@ -25,49 +25,50 @@ LIMITS = {"tests": 80, "training": 130, "small": 100, "memory": 40, "rescue": 90
 
 def lines(step: str) -> Iterator[str]:
     """One step's report, line by line, as it comes."""
+    # Within functions: timm may be missing, and what runs all steps needs none of it.
     from benchmarks.gpu import measurement, training
     from benchmarks.overhead.steps import BARE, CLIP, OURS
 
     if step == "training":
-        yield from training.cost(training.GPT2, training.VARIANTS)
-    elif step == "small":
-        yield from training.cost(training.SMALL, (BARE, CLIP, OURS))
-    elif step == "measurement":
-        yield from measurement.lines()
-    elif step == "memory":
-        yield from training.memory()
-    else:
-        from benchmarks.gpu import rescue  # timm may be missing
+        return training.cost(training.GPT2, training.VARIANTS)
+    if step == "small":
+        return training.cost(training.SMALL, (BARE, CLIP, OURS))
+    if step == "memory":
+        return training.memory()
+    if step == "measurement":
+        return measurement.lines()
+    from benchmarks.gpu import rescue
 
-        yield from rescue.lines()
+    return rescue.lines()
 
 
 def command(step: str) -> list[str]:
-    """What runs a step. The tests take no settings of ours, which an older pytest would not know."""
+    """What runs a step. The tests take no settings of ours: an older pytest does not know them."""
     if step == "tests":
         options = ["-c", os.devnull, f"--rootdir={ROOT}", "--import-mode=importlib", "-p", "no:cacheprovider"]
-        return [*["-m", "pytest", "-q", "-rfEs", "--tb=short", "--durations=8"], *options, str(ROOT / "tests" / "gpu")]
+        return [*["-m", "pytest", "-q", "-rfEs", "-Wignore", "--tb=short"], *options, str(ROOT / "tests" / "gpu")]
     return ["-m", "benchmarks.gpu", "--step", step]
 
 
-def run(step: str, out: Path) -> str:
-    """Runs a step; one line of how it went."""
-    start = time.perf_counter()
+def run(step: str, out: Path) -> tuple[bool, str]:
+    """Runs a step; whether it came to its end, and one line of how it went."""
+    start, limit = time.perf_counter(), LIMITS[step]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     with out.open("w", encoding="utf-8") as file:
         try:
-            ended = subprocess.run(
+            code = subprocess.run(
                 [sys.executable, "-u", *command(step)],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+                env=environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                timeout=LIMITS[step],
+                timeout=limit,
                 check=False,
             ).returncode
-            how = "done" if ended == 0 else f"failed ({ended})"
         except subprocess.TimeoutExpired:
-            how = f"not done within {LIMITS[step]} s"
-    return f"{step}: {how}, {time.perf_counter() - start:.0f} s"
+            return False, f"{step}: not done within {limit} s"
+    how = "done" if code == 0 else f"failed (exit status {code})"
+    return code == 0, f"{step}: {how}, {time.perf_counter() - start:.0f} s"
 
 
 def main() -> int:
@@ -88,15 +89,19 @@ def main() -> int:
     from benchmarks.gpu.device import IS_CUDA, described
 
     if IS_CUDA and not torch.cuda.is_available():
-        raise SystemExit("`make gpu` needs a CUDA device, and torch sees none here; tests/test_gpu_script.py tries it.")
+        raise SystemExit(
+            "`make gpu` needs a CUDA device, and torch sees none; GRADWATCH_BENCH_DEVICE=cpu only tries it."
+        )
     options.out.mkdir(parents=True, exist_ok=True)
-    summary = [f"{date.today()}: {described()}, Python {sys.version.split()[0]}"]
+    summary, failed = [f"{date.today()}: {described()}, Python {sys.version.split()[0]}"], False
     print(summary[0], flush=True)
     for step in LIMITS:
-        summary.append(run(step, options.out / f"{step}.md"))
-        print(summary[-1], flush=True)
+        done, line = run(step, options.out / f"{step}.md")
+        failed |= not done
+        summary.append(line)
+        print(line, flush=True)
         (options.out / "summary.md").write_text("\n\n".join(summary) + "\n", encoding="utf-8")
-    return int(any("done," not in line for line in summary[1:]))
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 from typing import Any, cast
 
 import torch
 from pytorch_lightning import Callback
 from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.overhead.steps import Clock
 
 DEVICE = os.environ.get("GRADWATCH_BENCH_DEVICE", "cuda")
 """``"cuda"``, or ``"cpu"`` to try the script on tiny sizes."""
@@ -47,29 +49,27 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-class StepClock(Callback):
-    """Milliseconds of each step, by marks in the device's stream that nobody waits for."""
+class DeviceClock(Callback):
+    """The time at which each batch starts on the device, by marks in its stream that nobody waits for."""
 
     def __init__(self) -> None:
         self._marks: list[torch.cuda.Event] = []
-        self._times: list[float] = []
 
     def on_train_batch_start(self, *_: object) -> None:
         """Sets a mark."""
-        if IS_CUDA:
-            mark = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch has no types for it
-            mark.record()
-            self._marks.append(mark)
-        else:
-            self._times.append(1e3 * time.perf_counter())
+        # torch 2.13 leaves the constructor of Event without annotations, which mypy --strict refuses to call.
+        mark = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        mark.record()
+        self._marks.append(mark)
 
     @property
     def steps(self) -> list[float]:
-        """All of them, in milliseconds."""
-        synchronize()
-        if not IS_CUDA:
-            return [b - a for a, b in zip(self._times, self._times[1:], strict=False)]
-        return [a.elapsed_time(b) for a, b in zip(self._marks, self._marks[1:], strict=False)]
+        """Milliseconds of each step; waits for the device."""
+        torch.cuda.synchronize()
+        return [a.elapsed_time(b) for a, b in pairwise(self._marks)]
+
+
+StepClock: type[DeviceClock | Clock] = DeviceClock if IS_CUDA else Clock
 
 
 def microseconds(call: Callable[[], object], repeats: int = 20) -> float:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import gc
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Protocol
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from benchmarks.gpu.device import DEVICE, IS_CUDA, StepClock, loader, sized, synchronize
+from benchmarks.gpu.device import DEVICE, IS_CUDA, StepClock, loader, sized
 from benchmarks.overhead.single import spread
-from benchmarks.overhead.steps import BARE, CLIP, OTHERS, OURS, Variant, trainer_of
+from benchmarks.overhead.steps import BARE, CLIP, OTHERS, OURS, Deep, Variant, trainer_of
 
 VOCABULARY, WIDTH, LAYERS = sized(50_257, 100), sized(768, 24), sized(12, 2)
 LENGTH, BATCH, HEADS = sized(1024, 16), sized(8, 2), 12
@@ -43,57 +42,42 @@ class GPT(LightningModule):
         self.blocks = nn.TransformerEncoder(block, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
         self.fused = fused
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy of the next token."""
-        mask = nn.Transformer.generate_square_subsequent_mask(LENGTH, device=batch.device)
-        hidden = self.blocks(self.tokens(batch) + self.places.weight, mask=mask, is_causal=True)
+        tokens = batch[0]
+        mask = nn.Transformer.generate_square_subsequent_mask(LENGTH, device=tokens.device)
+        hidden = self.blocks(self.tokens(tokens) + self.places.weight, mask=mask, is_causal=True)
         logits = hidden @ self.tokens.weight.T
-        return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())
+        return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
 
     def configure_optimizers(self) -> Optimizer:
         """AdamW."""
         return AdamW(self.parameters(), lr=1e-4, fused=self.fused)
-
-
-class Deep(LightningModule):
-    """Three hundred linear layers with ReLU: 600 tensors, 0.6 M parameters."""
-
-    def __init__(self, *, fused: bool) -> None:
-        super().__init__()
-        layers = sized(300, 6)
-        self.net = nn.Sequential(*(layer for _ in range(layers) for layer in (nn.Linear(32, 32), nn.ReLU())))
-        for matrix in (p for p in self.parameters() if p.ndim == 2):
-            nn.init.kaiming_normal_(matrix, nonlinearity="relu")
-        self.fused = fused
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """The mean square."""
-        loss: Tensor = self.net(batch).float().square().mean()
-        return loss
-
-    def configure_optimizers(self) -> Optimizer:
-        """AdamW."""
-        return AdamW(self.parameters(), lr=1e-4, fused=self.fused)
-
-
-class MakesModule(Protocol):
-    """A module class of this file."""
-
-    def __call__(self, *, fused: bool) -> LightningModule:
-        """A module whose AdamW is fused or not."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network, and one batch that is used over and over."""
+    """A network, and one batch that is used over and over.
+
+    Attributes:
+        name: In the tables.
+        make: The network; its AdamW is fused or not.
+        batch: Its one tensor.
+    """
 
     name: str
-    module: MakesModule
-    batch: partial[Tensor]
+    make: Callable[[bool], LightningModule]
+    batch: Callable[[], Tensor]
 
 
-GPT2 = Case("GPT-2 small, 124 M parameters", GPT, partial(torch.randint, VOCABULARY, (BATCH, LENGTH)))
-SMALL = Case("600 tensors, 0.6 M parameters", Deep, partial(torch.randn, 32, 32))
+GPT2 = Case(
+    "GPT-2 small, 124 M parameters", lambda fused: GPT(fused=fused), partial(torch.randint, VOCABULARY, (BATCH, LENGTH))
+)
+SMALL = Case(
+    "600 tensors, 0.6 M parameters",
+    lambda fused: Deep(sized(300, 6), 32, fused=fused),
+    partial(torch.randn, 32, 32),
+)
 
 
 class CountSyncs(Callback):
@@ -109,7 +93,7 @@ def fit(case: Case, variant: Variant, further: list[Callback], *, fused: bool) -
     """One run in bf16-mixed."""
     torch.manual_seed(0)
     with torch.device(DEVICE):
-        module, batch = case.module(fused=fused), case.batch()
+        module, batch = case.make(fused), case.batch()
     trainer = trainer_of(
         [*variant.callbacks(), *further],
         accelerator="gpu" if IS_CUDA else "cpu",
@@ -117,7 +101,7 @@ def fit(case: Case, variant: Variant, further: list[Callback], *, fused: bool) -
         precision="bf16-mixed",
         **dict(variant.settings),
     )
-    trainer.fit(module, loader([batch] * (WARM_UP + COUNTED + 1)))
+    trainer.fit(module, loader([[batch]] * (WARM_UP + COUNTED + 1)))
     gc.collect()
 
 
@@ -155,16 +139,13 @@ def cost(case: Case, plain: tuple[Variant, ...], fused_too: tuple[Variant, ...] 
 
 
 def peak(variant: Variant) -> float:
-    """MiB at the highest point of a run."""
+    """MiB at the highest point of a run; 0 on a CPU, where torch does not count them."""
     gc.collect()
-    if not IS_CUDA:
-        fit(GPT2, variant, [], fused=False)
-        return 0.0
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    if IS_CUDA:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     fit(GPT2, variant, [], fused=False)
-    synchronize()
-    return torch.cuda.max_memory_allocated() / 2**20
+    return torch.cuda.max_memory_allocated() / 2**20 if IS_CUDA else 0.0
 
 
 def memory() -> Iterator[str]:

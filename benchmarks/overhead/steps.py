@@ -48,8 +48,9 @@ CASES = (
 class Deep(LightningModule):
     """Linear layers with ReLU, trained by AdamW; initialised so that gradients reach the first of 300 layers."""
 
-    def __init__(self, layers: int, width: int) -> None:
+    def __init__(self, layers: int, width: int, *, fused: bool | None = None) -> None:
         super().__init__()
+        self.fused = fused
         self.net = nn.Sequential(*(layer for _ in range(layers) for layer in (nn.Linear(width, width), nn.ReLU())))
         for matrix in (p for p in self.parameters() if p.ndim == 2):
             nn.init.kaiming_normal_(matrix, nonlinearity="relu")
@@ -61,7 +62,7 @@ class Deep(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """AdamW."""
-        return torch.optim.AdamW(self.parameters(), lr=1e-4)
+        return torch.optim.AdamW(self.parameters(), lr=1e-4, fused=self.fused)
 
 
 class Clock(Callback):

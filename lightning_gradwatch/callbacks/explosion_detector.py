@@ -80,7 +80,7 @@ class ExplosionDetector(Detector):
             reading it waits for the device.
         dump_dir: Folder for the batch, the random numbers and the weights from before the step of an alarm
             (``nonfinite``, ``spike``, ``explosion``), one file per rank, to replay it; None keeps nothing and costs
-            nothing. Else buffers are copied at each batch, and on CUDA every step waits for one number. Of a kind that
+            nothing. Else buffers are copied at each batch, and on CUDA every step waits for the device. Of a kind that
             repeats itself the first is kept, and the next after 500 quiet steps.
         max_dumps: Files per rank to keep, the newest; at least 1.
         ignore: Event kinds to mute, such as ``["spike"]``; a muted kind does not act either. ``"nonfinite"`` is muted

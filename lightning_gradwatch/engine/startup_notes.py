@@ -34,7 +34,7 @@ def notes(trainer: Any, pl_module: Any, optimizers: Iterable[Optimizer], *, wait
     slow = [type(optimizer).__name__ for optimizer in optimizers if waits and _could_be_fused(optimizer)]
     if slow and lightning.scaler_of(trainer) is None:
         lines.append(
-            f"{slow[0]}(..., fused=True) would skip bad steps on the device; without, each step waits for one number"
+            f"{slow[0]}(..., fused=True) would skip bad steps on the device; without, each step waits for the device"
         )
     if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in pl_module.parameters()):
         lines.append(

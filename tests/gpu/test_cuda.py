@@ -21,13 +21,17 @@ from lightning_gradwatch import (
     Rewind,
     VanishingDetector,
 )
+from tests.strategies.cases import fsdp1
 
 ACCELERATOR = "gpu" if IS_CUDA else "cpu"
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore:.*AMP with fp16 is not supported on CPU"),
-    pytest.mark.skipif(IS_CUDA and not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.skipif(
+        IS_CUDA and not torch.cuda.is_available(),
+        reason="checks streams, waits and pinned memory of a CUDA device; tests/test_gpu_script.py tries them on a CPU",
+    ),
 ]
 
 
@@ -122,7 +126,7 @@ class Strict(pl.Callback):
 )
 def test_the_norms_are_those_of_a_cpu(settings, fused, rel):
     seen, expected = norms(fused=fused, **settings), norms("cpu", fused=False)
-    waits = not fused and settings.get("precision") != "16-mixed"  # for one number, before it lets a step be taken
+    waits = not fused and settings.get("precision") != "16-mixed"  # for the numbers, before it lets a step be taken
     late = 1 if IS_CUDA and not waits else 0
     assert seen[-3:] == pytest.approx(expected[-3 - late : len(expected) - late], rel=rel)
 
@@ -163,14 +167,12 @@ def test_an_overflow_under_fp16_is_calibration_and_no_event(fused):
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(
-            lambda: FSDPStrategy(auto_wrap_policy={nn.Linear}),
-            marks=pytest.mark.skipif(not IS_CUDA, reason="Lightning's FSDP strategy takes no CPU"),
-        ),
+        lambda: FSDPStrategy(auto_wrap_policy={nn.Linear}) if IS_CUDA else fsdp1(),
         lambda: ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1, save_distributed_checkpoint=False),
     ],
     ids=["fsdp1", "fsdp2"],
 )
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`")  # nothing to cut; FSDP2 shards all the same
 def test_sharding_over_one_rank_changes_no_number(make: Callable[[], Any]):
     assert norms(strategy=make()) == pytest.approx(norms(), rel=1e-4)
 
